@@ -1,0 +1,2 @@
+//! The engines side by side.
+fn main() {}

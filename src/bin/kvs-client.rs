@@ -1,0 +1,2 @@
+//! `kvs-client`.
+fn main() {}

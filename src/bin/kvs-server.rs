@@ -1,0 +1,2 @@
+//! `kvs-server`.
+fn main() {}

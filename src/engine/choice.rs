@@ -1,0 +1,1 @@
+//! Which engine a data directory holds, and opening the right one.

@@ -1,0 +1,57 @@
+//! The [`KvsEngine`] trait: what the server asks of a store.
+//!
+//! Not here: any implementation. [`KvStore`](crate::KvStore) is this crate's
+//! own engine and [`SledKvStore`](crate::SledKvStore) wraps sled; one suite of
+//! tests runs for both and against a map in memory (`tests/engines.rs`).
+
+pub(crate) mod choice;
+#[cfg(feature = "sled")]
+pub(crate) mod sled;
+pub(crate) mod store;
+
+use crate::error::Result;
+
+/// A persistent map from strings to strings.
+///
+/// # Contract
+///
+/// * Calls take effect in the order in which they are made, and a `get` sees
+///   every `set` and `remove` before it.
+/// * A write is durable in three steps. Once `set` or `remove` has returned,
+///   reads see it. Once [`flush`](Self::flush) has, it survives the end of the
+///   process, however it ends. Once [`sync`](Self::sync) has, it survives a
+///   loss of power. An engine may take a step early, never late.
+/// * When `flush` or `sync` fails, the writes since the last one that
+///   succeeded are undone: reads no longer see them.
+/// * Methods take `&self`, and one thread uses an engine at a time: inside is
+///   one cell, not a lock.
+pub trait KvsEngine {
+    /// Sets the value of a key, whether or not it has one.
+    fn set(&self, key: String, value: String) -> Result<()>;
+
+    /// The value of a key; `None` when it has none.
+    fn get(&self, key: String) -> Result<Option<String>>;
+
+    /// Removes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::KeyNotFound`](crate::KvsError::KeyNotFound) when there is none.
+    fn remove(&self, key: String) -> Result<()>;
+
+    /// Hands every write so far to the operating system.
+    fn flush(&self) -> Result<()>;
+
+    /// Puts every write so far on the disk.
+    fn sync(&self) -> Result<()>;
+
+    /// Does one bounded step of housekeeping; `true` while there is more to do.
+    fn maintain(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Figures to show to an operator, each a name and a number.
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,1 @@
+//! `SledKvStore`: sled behind the engine trait.

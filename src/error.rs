@@ -1,0 +1,203 @@
+//! The one error type of the crate: what failed, to what, and why.
+//!
+//! A variant stands for what a caller may do about it, and its fields name the
+//! thing that failed: the file, the offset, the address, the limit. Messages
+//! are lower case, without a full stop, and without their cause, which
+//! [`source`](std::error::Error::source) gives: whoever reports an error walks
+//! that chain. Nothing here prints or exits.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::protocol::Code;
+
+/// What every fallible call of this crate returns.
+pub type Result<T> = std::result::Result<T, KvsError>;
+
+/// Everything that can go wrong, by what the caller may do about it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum KvsError {
+    /// `remove` was asked for a key that is not there.
+    KeyNotFound,
+    /// The operating system refused a call.
+    Io {
+        /// What was being done, and to what.
+        context: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds bytes that were not written so; nothing of it is served.
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in it, in bytes from its start.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// Another handle, of this process or another, has the directory open.
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The holder's process id, when its lock file tells.
+        pid: Option<u32>,
+    },
+    /// A length is beyond its limit; nothing was changed.
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How many bytes it has.
+        len: u64,
+        /// How many it may have.
+        max: u64,
+    },
+    /// An earlier sync failed, so that nothing is known of the newest writes:
+    /// reads go on, writes need the store to be opened anew.
+    WritesRefused {
+        /// What that sync failed with.
+        cause: String,
+    },
+    /// The directory holds the data of another engine than the one asked for.
+    WrongEngine {
+        /// The data directory.
+        path: PathBuf,
+        /// The engine asked for.
+        asked: &'static str,
+        /// The engine whose data it holds.
+        found: &'static str,
+    },
+    /// No engine has this name.
+    UnknownEngine(String),
+    /// The engine was left out of this build.
+    EngineNotBuilt(&'static str),
+    /// The second engine, or a dependency, failed.
+    Engine {
+        /// What was being done.
+        context: String,
+        /// What it said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The server answered with an error.
+    Server {
+        /// Its code, of a closed list.
+        code: Code,
+        /// Its words, and those of its causes.
+        source: ServerMessage,
+    },
+    /// The server's answer is not one that the protocol allows here.
+    BadReply {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl KvsError {
+    /// Gives a failed system call its context; made for `map_err`.
+    pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> KvsError {
+        let context = context.into();
+        move |source| KvsError::Io { context, source }
+    }
+
+    /// Damage at `offset` of the file at `path`.
+    pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> KvsError {
+        KvsError::Corrupt { path: path.to_owned(), offset, reason: reason.into() }
+    }
+
+    /// The error and its causes, outermost first, a message each.
+    pub fn chain(&self) -> Vec<String> {
+        let mut messages = vec![self.to_string()];
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            messages.push(error.to_string());
+            cause = error.source();
+        }
+        messages
+    }
+}
+
+impl fmt::Display for KvsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KvsError::KeyNotFound => write!(f, "Key not found"),
+            KvsError::Io { context, .. } | KvsError::Engine { context, .. } => {
+                write!(f, "{context}")
+            }
+            KvsError::Corrupt { path, offset, reason } => {
+                write!(f, "{} is damaged at byte {offset}: {reason}", path.display())
+            }
+            KvsError::InUse { path, pid: Some(pid) } => {
+                write!(f, "{} is in use by process {pid}", path.display())
+            }
+            KvsError::InUse { path, pid: None } => {
+                write!(f, "{} is in use by another process", path.display())
+            }
+            KvsError::TooLarge { what, len, max } => {
+                write!(f, "{what} of {len} bytes is over the limit of {max}")
+            }
+            KvsError::WritesRefused { cause } => write!(
+                f,
+                "no writes are accepted until the store is opened anew, as a sync failed: {cause}"
+            ),
+            KvsError::WrongEngine { path, asked, found } => write!(
+                f,
+                "{} holds data of the engine '{found}', so the engine '{asked}' cannot open it",
+                path.display()
+            ),
+            KvsError::UnknownEngine(name) => {
+                write!(f, "no engine is called '{}': use 'kvs' or 'sled'", name.escape_debug())
+            }
+            KvsError::EngineNotBuilt(name) => write!(
+                f,
+                "this kvs was built without the engine '{name}': build it with `--features {name}`"
+            ),
+            KvsError::Server { code, .. } => write!(f, "the server answered {}", code.as_str()),
+            KvsError::BadReply { reason } => write!(f, "not a kvs server's answer: {reason}"),
+        }
+    }
+}
+
+impl Error for KvsError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            KvsError::Io { source, .. } => Some(source),
+            KvsError::Engine { source, .. } => Some(&**source),
+            KvsError::Server { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// The words of a server's error, with the chain of causes it came with.
+#[derive(Debug)]
+pub struct ServerMessage {
+    /// This link of the chain.
+    message: String,
+    /// The next one.
+    cause: Option<Box<ServerMessage>>,
+}
+
+impl ServerMessage {
+    /// A chain of these messages, outermost first.
+    pub(crate) fn from_chain<'a>(mut messages: impl Iterator<Item = &'a str>) -> ServerMessage {
+        let message = messages.next().unwrap_or_default().to_owned();
+        let rest: Vec<&str> = messages.collect();
+        let cause =
+            (!rest.is_empty()).then(|| Box::new(ServerMessage::from_chain(rest.into_iter())));
+        ServerMessage { message, cause }
+    }
+}
+
+impl fmt::Display for ServerMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for ServerMessage {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}

@@ -1,0 +1,18 @@
+//! A persistent key/value store.
+
+#[doc(hidden)]
+pub mod args;
+mod client;
+mod engine;
+mod error;
+#[doc(hidden)]
+pub mod logger;
+pub mod protocol;
+mod server;
+
+pub use engine::KvsEngine;
+pub use engine::store::{KvStore, Options};
+pub use error::{KvsError, Result, ServerMessage};
+
+/// The specification's other name of [`KvStore`].
+pub type KvsStore = KvStore;
