@@ -11,6 +11,8 @@ pub mod protocol;
 mod server;
 
 pub use engine::KvsEngine;
+#[doc(hidden)]
+pub use engine::store::disk;
 pub use engine::store::{KvStore, Options};
 pub use error::{KvsError, Result, ServerMessage};
 

@@ -1,21 +1,76 @@
-//! `KvStore`: the log-structured engine.
+//! `KvStore`: a log-structured store in one directory.
+//!
+//! Every `set` and `remove` appends a record to the newest of the store's
+//! segments; an index in memory says where the newest record of each key is;
+//! `get` reads that one. Opening plays all records into the index. This is the
+//! design of Bitcask (Sheehy and Smith, 2010), with these differences:
+//!
+//! * No hint files: opening reads every record, and checks it.
+//! * Compaction cleans the oldest segment, in steps that writes pay for.
+//! * Keys are all in memory, so the store holds as many as memory does.
+//! * One thread: no lock inside, `&self` methods on one cell.
+//!
+//! In reading order: [`record`] (the byte layout), [`segment`] (one file),
+//! [`directory`] and [`segments`] (many), [`index`], [`write`], [`recover`],
+//! [`compact`], [`cache`]. Below them all is [`disk`], the seam for tests.
+//!
+//! Not here: sockets, argv, and the bytes of a record.
 
-use std::path::PathBuf;
+mod cache;
+mod compact;
+mod crc32;
+mod directory;
+#[doc(hidden)]
+pub mod disk;
+mod index;
+mod record;
+mod recover;
+mod segment;
+mod segments;
+mod write;
 
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use self::cache::Cache;
+use self::compact::Cleaner;
+use self::directory::Directory;
+use self::disk::{Disk, OsDisk};
+use self::index::{Index, Location};
+use self::record::Kind;
+use self::recover::{Recovered, recover};
+use self::segments::Segments;
+use self::write::Batch;
 use crate::engine::KvsEngine;
-use crate::error::Result;
+use crate::error::{KvsError, Result};
+use crate::logger;
 
-/// How a store behaves; `Options::default()` suits an embedded store.
+/// Bytes a segment may be set to have at the least: a header and some records.
+pub const SEGMENT_BYTES_MIN: u64 = 512;
+/// Bytes a segment may be set to have at the most, so that offsets have 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// The least compaction threshold: less would be spent on the bytes that
+/// compaction itself writes.
+pub const COMPACT_THRESHOLD_BYTES_MIN: u64 = 4 << 10;
+
+/// How a store behaves. The default suits a store that is embedded.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Bytes after which a new segment is begun.
+    /// Bytes after which a segment is followed by the next one, from
+    /// [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`]. Small ones give space
+    /// back sooner, large ones make fewer files.
     pub segment_bytes: u64,
-    /// Dead bytes below which nothing is compacted.
+    /// Dead bytes below which nothing is compacted, at least
+    /// [`COMPACT_THRESHOLD_BYTES_MIN`]. Above, compaction begins when half of
+    /// all bytes are dead.
     pub compact_threshold_bytes: u64,
-    /// Bytes of the read cache.
+    /// Bytes of the read cache; 0 for none.
     pub cache_bytes: usize,
-    /// Whether writes wait in memory for the next `flush` or `sync`.
+    /// Whether writes wait in memory for the next `flush` or `sync`, as a
+    /// server wants that commits once for many clients. Else `set` and
+    /// `remove` hand their record to the system before they return.
     pub buffered: bool,
 }
 
@@ -30,41 +85,247 @@ impl Default for Options {
     }
 }
 
-/// The log-structured engine.
-#[derive(Debug)]
-pub struct KvStore {}
+/// A persistent map from strings to strings in one directory.
+///
+/// What `set` and `remove` did survives a crash of the process once they have
+/// returned (unless [`Options::buffered`]), and a loss of power once
+/// [`sync`](KvsEngine::sync) has. Dropping the store syncs it.
+///
+/// ```
+/// use kvs::{KvStore, KvsEngine};
+///
+/// # fn main() -> kvs::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let directory = directory.path();
+/// let store = KvStore::open(directory)?;
+/// store.set("key".to_owned(), "value".to_owned())?;
+/// store.sync()?;
+/// assert_eq!(store.get("key".to_owned())?, Some("value".to_owned()));
+/// store.remove("key".to_owned())?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct KvStore<D: Disk = OsDisk> {
+    /// One cell: methods take `&self`, and one thread calls them.
+    inner: RefCell<Inner<D>>,
+}
+
+/// The parts of an open store.
+struct Inner<D: Disk> {
+    /// As it was opened with.
+    options: Options,
+    /// The files.
+    segments: Segments<D>,
+    /// Where the newest record of each key is, those in the batch included.
+    index: Index,
+    /// Blocks of segments that were read.
+    cache: Cache,
+    /// Records that are not written yet.
+    batch: Batch,
+    /// How far compaction has come.
+    cleaner: Cleaner,
+    /// Why no writes are accepted, once a sync has failed.
+    refused: Option<String>,
+    /// Whether the active segment is to be followed before the next record.
+    successor_due: bool,
+    /// Whether the newest record is a mark that all before it is on the disk.
+    marked: bool,
+    /// Syncs of the active segment since the store was opened.
+    syncs: u64,
+}
 
 impl KvStore {
     /// Opens the store in `directory`, which is created if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::InUse`] when another handle has it open, in this process or
+    /// another; [`KvsError::Corrupt`] when something in it is damaged.
     pub fn open(directory: impl Into<PathBuf>) -> Result<KvStore> {
         KvStore::open_with(directory, Options::default())
     }
 
     /// Opens the store in `directory` with these options.
-    pub fn open_with(_directory: impl Into<PathBuf>, _options: Options) -> Result<KvStore> {
-        todo!()
+    ///
+    /// # Errors
+    ///
+    /// As for [`KvStore::open`].
+    pub fn open_with(directory: impl Into<PathBuf>, options: Options) -> Result<KvStore> {
+        KvStore::open_on(OsDisk, directory, options)
     }
 
-    /// Whether `directory` holds a store's segments.
-    pub fn exists(_directory: &std::path::Path) -> Result<bool> {
-        todo!()
+    /// Whether there is, or was, a store in `directory`. Changes nothing.
+    pub fn exists(directory: &Path) -> Result<bool> {
+        directory::is_store(directory)
     }
 }
 
-impl KvsEngine for KvStore {
-    fn set(&self, _key: String, _value: String) -> Result<()> {
-        todo!()
+impl<D: Disk> KvStore<D> {
+    /// Opens the store in `directory` of a file system that stands in for the
+    /// operating system's.
+    #[doc(hidden)]
+    pub fn open_on(disk: D, directory: impl Into<PathBuf>, options: Options) -> Result<KvStore<D>> {
+        let options = options.within_limits();
+        let directory = Directory::open(disk, directory.into())?;
+        let Recovered { segments, index, was_cut, marked } = recover(directory)?;
+        logger::info!("{} keys in {} segments", index.len(), segments.count());
+        let cache = Cache::new(options.cache_bytes, options.segment_bytes);
+        let inner = Inner {
+            options,
+            segments,
+            index,
+            cache,
+            batch: Batch::default(),
+            cleaner: Cleaner::default(),
+            refused: None,
+            successor_due: was_cut,
+            marked,
+            syncs: 0,
+        };
+        Ok(KvStore { inner: RefCell::new(inner) })
     }
-    fn get(&self, _key: String) -> Result<Option<String>> {
-        todo!()
+}
+
+impl Options {
+    /// The options, those that are outside their limits moved to the nearest.
+    fn within_limits(mut self) -> Options {
+        self.segment_bytes = self.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        self.compact_threshold_bytes =
+            self.compact_threshold_bytes.max(COMPACT_THRESHOLD_BYTES_MIN);
+        self
     }
-    fn remove(&self, _key: String) -> Result<()> {
-        todo!()
+}
+
+impl<D: Disk> KvsEngine for KvStore<D> {
+    fn set(&self, key: String, value: String) -> Result<()> {
+        self.inner.borrow_mut().write(Kind::Set, key.as_bytes(), value.as_bytes())
     }
+
+    fn get(&self, key: String) -> Result<Option<String>> {
+        self.inner.borrow_mut().get(key.as_bytes())
+    }
+
+    fn remove(&self, key: String) -> Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        match inner.index.get(key.as_bytes()) {
+            Some(_) => inner.write(Kind::Remove, key.as_bytes(), b""),
+            None => Err(KvsError::KeyNotFound),
+        }
+    }
+
     fn flush(&self) -> Result<()> {
-        todo!()
+        self.inner.borrow_mut().commit(false)
     }
+
     fn sync(&self) -> Result<()> {
-        todo!()
+        self.inner.borrow_mut().commit(true)
     }
+
+    fn maintain(&self) -> Result<bool> {
+        self.inner.borrow_mut().maintain()
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        let inner = self.inner.borrow();
+        vec![
+            ("keys", inner.index.len() as u64),
+            ("live_bytes", inner.index.live_bytes()),
+            ("dead_bytes", inner.dead_bytes()),
+            ("segments", inner.segments.count() as u64),
+            ("compacting", u64::from(inner.is_compacting())),
+            ("syncs", inner.syncs),
+        ]
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    /// Writes a user's record, and does the cleaning that it pays for.
+    fn write(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
+        check_len("a key", key.len(), record::KEY_BYTES_MAX)?;
+        check_len("a value", value.len(), record::VALUE_BYTES_MAX)?;
+        self.prepare()?;
+        self.stage(kind, key, value);
+        self.pay((record::HEADER_BYTES + key.len() + value.len()) as u64);
+        if self.options.buffered { Ok(()) } else { self.commit(false) }
+    }
+
+    /// The value of a key.
+    fn get(&mut self, key: &[u8]) -> Result<Option<String>> {
+        let Some(location) = self.index.get(key) else { return Ok(None) };
+        match self.value_at(location, key)? {
+            Ok(value) => Ok(Some(value)),
+            Err(reason) => {
+                Err(self.segments.corrupt(location.segment, location.offset.into(), reason))
+            }
+        }
+    }
+
+    /// The value of the key that the index has at `location`; what is wrong
+    /// with the bytes there, where they are not its record.
+    fn value_at(
+        &mut self,
+        location: Location,
+        key: &[u8],
+    ) -> Result<std::result::Result<String, String>> {
+        let (salt, bytes) = self.read(location)?;
+        Ok(match record::decode(bytes, salt) {
+            Err(damage) => Err(damage.to_string()),
+            Ok(record) if record.kind != Kind::Set || record.key != key => {
+                Err("the record is that of another key".to_owned())
+            }
+            Ok(record) => match str::from_utf8(record.value) {
+                Ok(value) => Ok(value.to_owned()),
+                Err(error) => Err(format!("the value is not UTF-8: {error}")),
+            },
+        })
+    }
+
+    /// The bytes of a record, from the batch or from its segment, and the salt
+    /// of their checksum.
+    fn read(&mut self, location: Location) -> Result<(u32, &[u8])> {
+        let Location { segment: number, offset, len } = location;
+        let active = self.segments.active();
+        if number == active.header.number && u64::from(offset) >= active.len {
+            let start = (u64::from(offset) - active.len) as usize;
+            return Ok((active.header.salt, &self.batch.bytes[start..start + len as usize]));
+        }
+        let Some(segment) = self.segments.get(number)? else {
+            return Err(self.segments.corrupt(number, offset.into(), "the segment is gone"));
+        };
+        let read = |buffer: &mut [u8], at| segment.read(buffer, at);
+        let bytes = self.cache.read(number, offset, len, read)?;
+        Ok((segment.header.salt, bytes))
+    }
+
+    /// Puts all on the disk and marks it so, that the next start has nothing to recover.
+    fn close(&mut self) -> Result<()> {
+        self.commit(true)?;
+        self.mark()?;
+        self.commit(true)
+    }
+}
+
+impl<D: Disk> Drop for Inner<D> {
+    fn drop(&mut self) {
+        if self.refused.is_some() {
+            return;
+        }
+        if let Err(error) = self.close() {
+            logger::error!("the store was not closed cleanly: {}", error.chain().join(": "));
+        }
+    }
+}
+
+impl<D: Disk> fmt::Debug for KvStore<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvStore").finish_non_exhaustive()
+    }
+}
+
+/// Fails when a length is over its limit.
+fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
+    if len <= max {
+        return Ok(());
+    }
+    Err(KvsError::TooLarge { what, len: len as u64, max: max as u64 })
 }

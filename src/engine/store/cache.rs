@@ -1,0 +1,152 @@
+//! A bounded cache of blocks of segments, so that a read need not be a call to
+//! the system.
+//!
+//! A direct-mapped table: a block has one slot that it may be in, the next
+//! block of its segment has the next slot, and whichever came last stays. As
+//! long as all segments fit, none takes another's slot; there is no list of
+//! what was used when to keep. Bytes of a segment never change, so nothing is
+//! ever invalidated: a block that has grown since is read again when more of it
+//! is wanted than was there.
+//!
+//! Not here: files. The caller says how to read.
+
+use crate::error::Result;
+
+/// Bytes of a block: a page, the least that the system reads.
+const BLOCK_BYTES: usize = 4096;
+
+/// Which block of which segment a slot holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Tag {
+    /// The segment's number; 0 for none.
+    segment: u32,
+    /// The block's number in it.
+    block: u32,
+    /// Bytes of the block that were there when it was read.
+    filled: u32,
+}
+
+/// The cache.
+pub(crate) struct Cache {
+    /// What each slot holds.
+    tags: Vec<Tag>,
+    /// The slots' blocks, one after another.
+    bytes: Vec<u8>,
+    /// Slots between the first block of a segment and that of the next.
+    stride: usize,
+    /// Where a record that spans blocks is put together.
+    record: Vec<u8>,
+}
+
+impl Cache {
+    /// A cache of `cache_bytes`, for segments of about `segment_bytes`.
+    pub(crate) fn new(cache_bytes: usize, segment_bytes: u64) -> Cache {
+        let slots = cache_bytes / BLOCK_BYTES;
+        Cache {
+            tags: vec![Tag { segment: 0, block: 0, filled: 0 }; slots],
+            bytes: vec![0; slots * BLOCK_BYTES],
+            stride: segment_bytes as usize / BLOCK_BYTES + 1,
+            record: Vec::new(),
+        }
+    }
+
+    /// The `len` bytes of a segment from `offset` on, or as many as there are.
+    ///
+    /// `read` fills a buffer from an offset of that segment on and says how
+    /// many bytes there were. A record longer than a block would turn out many
+    /// others, so it is read past the cache.
+    pub(crate) fn read(
+        &mut self,
+        segment: u32,
+        offset: u32,
+        len: u32,
+        read: impl Fn(&mut [u8], u64) -> Result<usize>,
+    ) -> Result<&[u8]> {
+        let (start, len) = (offset as usize % BLOCK_BYTES, len as usize);
+        let block = offset / BLOCK_BYTES as u32;
+        if len > BLOCK_BYTES || self.tags.is_empty() {
+            self.record.resize(len, 0);
+            let filled = read(&mut self.record, u64::from(offset))?;
+            return Ok(&self.record[..filled]);
+        }
+        if start + len <= BLOCK_BYTES {
+            return Ok(self
+                .block(segment, block, start + len, &read)?
+                .get(start..)
+                .map_or(&[], |bytes| &bytes[..len.min(bytes.len())]));
+        }
+        let head_len = BLOCK_BYTES - start;
+        self.record.clear();
+        let mut record = std::mem::take(&mut self.record);
+        let head = self.block(segment, block, BLOCK_BYTES, &read)?;
+        record.extend_from_slice(head.get(start..).unwrap_or_default());
+        let tail = self.block(segment, block + 1, len - head_len, &read)?;
+        record.extend_from_slice(&tail[..(len - head_len).min(tail.len())]);
+        self.record = record;
+        Ok(&self.record)
+    }
+
+    /// A block, with `needed` bytes at the least if it has as many.
+    fn block(
+        &mut self,
+        segment: u32,
+        block: u32,
+        needed: usize,
+        read: &impl Fn(&mut [u8], u64) -> Result<usize>,
+    ) -> Result<&[u8]> {
+        let slot = (segment as usize * self.stride + block as usize) % self.tags.len();
+        let tag = &mut self.tags[slot];
+        let bytes = &mut self.bytes[slot * BLOCK_BYTES..][..BLOCK_BYTES];
+        if (tag.segment, tag.block) != (segment, block) || (tag.filled as usize) < needed {
+            tag.segment = 0;
+            let filled = read(bytes, u64::from(block) * BLOCK_BYTES as u64)?;
+            *tag = Tag { segment, block, filled: filled as u32 };
+        }
+        Ok(&bytes[..tag.filled as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Reads records of every place and length from a file that grows meanwhile.
+    #[test]
+    fn what_is_read_is_what_is_there() {
+        let file: Vec<u8> = (0..40_000u32).map(|i| (i * i / 7) as u8).collect();
+        for slots in [0, 1, 2, 3, 64] {
+            let mut cache = Cache::new(slots * BLOCK_BYTES, 16 * BLOCK_BYTES as u64);
+            for step in 0..2_000u32 {
+                let (segment, end) = (1 + step % 3, 9_000 + 15 * step as usize);
+                let len = 1 + (step * 31) % 6_000;
+                let offset = (step * 977) % (end as u32 - len);
+                let read = |buffer: &mut [u8], at: u64| {
+                    let bytes = &file[..end][at as usize..];
+                    let filled = bytes.len().min(buffer.len());
+                    buffer[..filled].copy_from_slice(&bytes[..filled]);
+                    Ok(filled)
+                };
+                let wanted = &file[offset as usize..][..len as usize];
+                assert_eq!(cache.read(segment, offset, len, read).unwrap(), wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_is_read_once_and_a_failed_read_leaves_none() {
+        let reads = Cell::new(0);
+        let mut cache = Cache::new(4 * BLOCK_BYTES, BLOCK_BYTES as u64);
+        let fails = |_: &mut [u8], _: u64| Err(crate::KvsError::KeyNotFound);
+        let read = |buffer: &mut [u8], _: u64| {
+            reads.set(reads.get() + 1);
+            buffer.fill(7);
+            Ok(buffer.len())
+        };
+        assert!(cache.read(1, 5, 10, fails).is_err());
+        for offset in [5, 100, 4_000] {
+            assert_eq!(cache.read(1, offset, 10, read).unwrap(), [7; 10]);
+        }
+        assert_eq!(reads.get(), 1);
+    }
+}

@@ -1,0 +1,217 @@
+//! Compaction: dead bytes come back by cleaning the oldest segment.
+//!
+//! Live records of the oldest segment are appended at the head, the rest is
+//! dropped, and the file is removed once a sync has covered the copies. Oldest
+//! first makes two things simple. Replay order stays right, as a copy is the
+//! newest record of its key. And a tombstone is always dropped, as nothing older
+//! is left that it must hide.
+//!
+//! It begins when more than half of all bytes are dead (and the threshold is
+//! passed) and goes on in small steps. Each write pays for [`PAID_BYTES`] bytes
+//! of cleaning per byte of its own; a server's idle turns do the rest.
+//!
+//! Not here: how records reach the disk ([`write`](super::write)).
+//!
+//! Invariants:
+//! * A segment is removed only after a sync that covers the copies of what was
+//!   live in it and the record that retires it.
+//! * Segments go in the order of their numbers, each name off the disk before
+//!   the next. The newest `Retired` record names the last that may be gone, so
+//!   that a segment that is lost is told from one that was cleaned.
+
+use std::collections::VecDeque;
+
+use super::Inner;
+use super::disk::Disk;
+use super::index::Location;
+use super::record::{self, Damage, Kind, Record};
+use crate::error::Result;
+use crate::logger;
+
+/// Bytes that are cleaned for each byte written. The bound on disk use follows:
+/// cleaning all of `T = 2 * live` bytes takes `T / PAID_BYTES` bytes of writes,
+/// so that there are never more than `2.5 * live` bytes, and two segments.
+const PAID_BYTES: u64 = 4;
+/// Bytes of a segment that are looked at in one step.
+const STEP_BYTES: usize = 8 << 10;
+/// Steps of one idle turn, so that a request which comes meanwhile waits little.
+const IDLE_STEPS: usize = 32;
+/// Bytes of a batch from which on no copies are added to it: they wait.
+const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How far compaction has come.
+#[derive(Default)]
+pub(super) struct Cleaner {
+    /// The segment being cleaned, and how far.
+    cursor: Option<(u32, u64)>,
+    /// Segments that are cleaned and not removed yet, oldest first.
+    retired: VecDeque<Retired>,
+    /// Bytes to be cleaned that writes have paid for.
+    credit: u64,
+    /// Whether an error has ended it until the store is opened anew.
+    stopped: bool,
+}
+
+/// A segment that may be removed once a sync has covered what was copied from it.
+struct Retired {
+    /// Where the record is that retires it; all copies are before that.
+    record: Location,
+    /// Bytes of the segment.
+    len: u64,
+}
+
+impl Cleaner {
+    /// Goes back to before a batch that was to begin at `start` of a segment
+    /// and has been undone: what was looked at since may be live again.
+    pub(super) fn undo_batch(&mut self, segment: u32, start: u64) {
+        self.cursor = None;
+        self.retired.retain(|retired| {
+            retired.record.segment != segment || u64::from(retired.record.offset) < start
+        });
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    /// Bytes in the segments and the batch that are not live.
+    pub(super) fn dead_bytes(&self) -> u64 {
+        self.kept_bytes() - self.index.live_bytes()
+    }
+
+    /// Bytes in the segments, but for those that are about to be removed, and
+    /// in the batch.
+    fn kept_bytes(&self) -> u64 {
+        let retired: u64 = self.cleaner.retired.iter().map(|retired| retired.len).sum();
+        self.segments.total_bytes() - retired + self.batch.bytes.len() as u64
+    }
+
+    /// Whether a segment is being cleaned or should be.
+    pub(super) fn is_compacting(&self) -> bool {
+        let due = self.options.compact_threshold_bytes.max(self.kept_bytes() / 2);
+        !self.cleaner.stopped && (self.cleaner.cursor.is_some() || self.dead_bytes() >= due)
+    }
+
+    /// Cleans as much as a write of `written` bytes has paid for.
+    pub(super) fn pay(&mut self, written: u64) {
+        if !self.is_compacting() {
+            self.cleaner.credit = 0;
+            return;
+        }
+        self.cleaner.credit += written * PAID_BYTES;
+        while self.cleaner.credit >= STEP_BYTES as u64
+            && self.batch.bytes.len() < COPY_BATCH_BYTES_MAX
+            && self.clean_or_stop()
+        {
+            self.cleaner.credit -= STEP_BYTES as u64;
+        }
+    }
+
+    /// One bounded step of housekeeping; `true` while there is more to do.
+    pub(super) fn maintain(&mut self) -> Result<bool> {
+        if self.refused.is_some() {
+            return Ok(false);
+        }
+        if self.is_compacting() {
+            self.prepare()?;
+            for _ in 0..IDLE_STEPS {
+                if !self.clean_or_stop() {
+                    break;
+                }
+            }
+            self.commit(false)?;
+            return Ok(!self.cleaner.stopped);
+        }
+        if !self.cleaner.retired.is_empty() && !self.cleaner.stopped {
+            self.commit(true)?;
+            return Ok(true);
+        }
+        self.mark()?;
+        Ok(false)
+    }
+
+    /// Does one step; `false` when there is none to do. An error ends the
+    /// compaction, not the write that paid for it.
+    fn clean_or_stop(&mut self) -> bool {
+        let cleaned = self.clean();
+        cleaned.unwrap_or_else(|error| {
+            self.stop_cleaning(&error);
+            false
+        })
+    }
+
+    /// Ends compaction until the store is opened anew, and says why.
+    fn stop_cleaning(&mut self, error: &crate::KvsError) {
+        self.cleaner.stopped = true;
+        logger::error!("compaction ends until the next start: {}", error.chain().join(": "));
+    }
+
+    /// Looks at the next records of the oldest segment and copies the live ones.
+    fn clean(&mut self) -> Result<bool> {
+        let Some((number, mut offset)) = self.cursor() else { return Ok(false) };
+        let Some(segment) = self.segments.get(number)? else { return Ok(false) };
+        let (salt, end) = (segment.header.salt, segment.len);
+        let mut bytes = vec![0; STEP_BYTES.min((end - offset) as usize)];
+        segment.read(&mut bytes, offset)?;
+        if let Err(Damage::Cut(len)) = record::decode(&bytes, salt) {
+            bytes.resize(len.min((end - offset) as usize), 0);
+            segment.read(&mut bytes, offset)?;
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            match record::decode(rest, salt) {
+                Ok(record) => {
+                    self.copy_if_live(&record, number, offset);
+                    offset += record.len() as u64;
+                    rest = &rest[record.len()..];
+                }
+                Err(Damage::Cut(_)) if rest.len() < bytes.len() => break,
+                Err(damage) => return Err(self.segments.corrupt(number, offset, damage)),
+            }
+        }
+        self.cleaner.cursor = Some((number, offset));
+        if offset == end {
+            self.retire(number, end);
+        }
+        Ok(true)
+    }
+
+    /// Where to go on: in the oldest segment that is not cleaned yet. When that
+    /// is the active one, the next is to be begun first.
+    fn cursor(&mut self) -> Option<(u32, u64)> {
+        if self.cleaner.cursor.is_none() && self.is_compacting() {
+            let oldest = self.segments.older_number(self.cleaner.retired.len());
+            self.successor_due |= oldest.is_none();
+            let start = super::segment::HEADER_BYTES as u64;
+            self.cleaner.cursor = oldest.map(|number| (number, start));
+        }
+        self.cleaner.cursor
+    }
+
+    /// Copies a record to the head if it is the newest of its key.
+    fn copy_if_live(&mut self, record: &Record<'_>, segment: u32, offset: u64) {
+        let is_here = |at: Location| at.segment == segment && u64::from(at.offset) == offset;
+        if record.kind == Kind::Set && self.index.get(record.key).is_some_and(is_here) {
+            self.stage(Kind::Set, record.key, record.value);
+        }
+    }
+
+    /// Says in a record that this segment may go.
+    fn retire(&mut self, number: u32, len: u64) {
+        let record = self.stage_record(Kind::Retired, number.to_string().as_bytes(), b"");
+        self.cleaner.retired.push_back(Retired { record, len });
+        self.cleaner.cursor = None;
+    }
+
+    /// Removes the oldest segment if a sync has covered what was copied from it.
+    pub(super) fn remove_retired(&mut self) {
+        let Some(Retired { record, .. }) = self.cleaner.retired.front() else { return };
+        let active = self.segments.active();
+        let end = u64::from(record.offset) + u64::from(record.len);
+        if record.segment == active.header.number && end > active.synced {
+            return;
+        }
+        self.cleaner.retired.pop_front();
+        if let Err(error) = self.segments.remove_oldest() {
+            self.stop_cleaning(&error);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The index in memory: where the newest record of each key is, and how many
+//! bytes are live.
+//!
+//! It is the only place that counts live bytes, and replay and writes go
+//! through the same three calls, so that a running store and one just opened
+//! count alike (`an_opened_store_counts_as_the_running_one_did`). Dead bytes are
+//! what else is in the segments: overwritten values, tombstones, marks, headers.
+//!
+//! Not here: bytes on disk, and what to do about dead ones.
+//!
+//! Invariant: the live bytes are the sum of the lengths of all locations
+//! (`live_bytes_follow_every_call`).
+
+use std::collections::HashMap;
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// The number of its segment.
+    pub(crate) segment: u32,
+    /// Bytes before it in that segment.
+    pub(crate) offset: u32,
+    /// Bytes it takes.
+    pub(crate) len: u32,
+}
+
+/// Key to location, and the live bytes.
+#[derive(Default)]
+pub(crate) struct Index {
+    /// One entry for each key that has a value.
+    locations: HashMap<Box<[u8]>, Location>,
+    /// Bytes of the records that the locations point to.
+    live_bytes: u64,
+}
+
+impl Index {
+    /// Where the newest record of the key is.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Location> {
+        self.locations.get(key).copied()
+    }
+
+    /// Sets where the newest record of the key is; where it was before.
+    pub(crate) fn set(&mut self, key: &[u8], location: Location) -> Option<Location> {
+        self.live_bytes += u64::from(location.len);
+        let old = match self.locations.get_mut(key) {
+            Some(entry) => Some(std::mem::replace(entry, location)),
+            None => self.locations.insert(key.into(), location),
+        };
+        self.discount(old);
+        old
+    }
+
+    /// Forgets the key; where its newest record was.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Location> {
+        let old = self.locations.remove(key);
+        self.discount(old);
+        old
+    }
+
+    /// Takes back a `set` or `remove` that returned `old`.
+    pub(crate) fn restore(&mut self, key: &[u8], old: Option<Location>) {
+        match old {
+            Some(location) => self.set(key, location),
+            None => self.remove(key),
+        };
+    }
+
+    /// How many keys have a value.
+    pub(crate) fn len(&self) -> usize {
+        self.locations.len()
+    }
+
+    /// Live bytes in all segments.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Counts a record as dead that was live.
+    fn discount(&mut self, location: Option<Location>) {
+        self.live_bytes -= location.map_or(0, |location| u64::from(location.len));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(segment: u32, len: u32) -> Location {
+        Location { segment, offset: 32, len }
+    }
+
+    #[test]
+    fn live_bytes_follow_every_call() {
+        let mut index = Index::default();
+        assert_eq!(index.set(b"a", location(1, 20)), None);
+        assert_eq!(index.set(b"b", location(1, 30)), None);
+        assert_eq!(index.set(b"a", location(2, 7)), Some(location(1, 20)));
+        assert_eq!((index.live_bytes(), index.len()), (37, 2));
+        assert_eq!(index.remove(b"b"), Some(location(1, 30)));
+        assert_eq!(index.remove(b"b"), None);
+        assert_eq!((index.live_bytes(), index.len()), (7, 1));
+        index.restore(b"b", Some(location(1, 30)));
+        index.restore(b"a", None);
+        assert_eq!((index.live_bytes(), index.len()), (30, 1));
+        assert_eq!((index.get(b"a"), index.get(b"b")), (None, Some(location(1, 30))));
+    }
+}

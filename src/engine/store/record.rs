@@ -1,0 +1,246 @@
+//! The byte layout of a record: encode and decode, pure functions on slices.
+//!
+//! All numbers are little endian.
+//!
+//! ```text
+//! offset  bytes  field
+//!      0      4  CRC-32C of all that follows, seeded with the segment's salt
+//!      4      1  kind in the low bits, flags in the high ones
+//!      5      4  key length in bytes
+//!      9      4  value length in bytes
+//!     13      -  key, then value
+//! ```
+//!
+//! So `set a 1`, the first record after a sync, in a segment whose salt is 0:
+//!
+//! ```text
+//! b2 d5 8d 77 | 81 | 01 00 00 00 | 01 00 00 00 | 61 | 31
+//! ```
+//!
+//! Not here: files and offsets in them ([`segment`](super::segment)), and what
+//! a record does to the map ([`index`](super::index)).
+//!
+//! Invariants:
+//! * The checksum covers every other byte of the record: no bit can change
+//!   unseen (`every_flipped_bit_is_seen`).
+//! * It is seeded with the segment's random salt, which no peer is ever shown:
+//!   bytes of another segment, and bytes that hide in a value, do not pass
+//!   (`another_salt_does_not_pass`).
+//! * Lengths are checked against the limits and the bytes at hand before they
+//!   are used (`lengths_are_checked_first`).
+//! * No record begins like a run of zeros (`zeros_are_no_record`).
+
+use super::crc32::crc32c;
+
+/// Where the checksum stands.
+const CRC: usize = 0;
+/// Where kind and flags stand.
+const KIND: usize = CRC + 4;
+/// Where the length of the key stands.
+const KEY_LEN: usize = KIND + 1;
+/// Where the length of the value stands.
+const VALUE_LEN: usize = KEY_LEN + 4;
+/// Bytes before the key.
+pub(crate) const HEADER_BYTES: usize = VALUE_LEN + 4;
+
+/// The flag of the first record written after a sync has returned: all bytes
+/// before it in its segment are on the disk.
+const SYNCED: u8 = 0x80;
+
+/// Bytes a key may have.
+pub(crate) const KEY_BYTES_MAX: usize = 1 << 24;
+/// Bytes a value may have. With it, a key, and the largest segment, an offset
+/// stays within 32 bits.
+pub(crate) const VALUE_BYTES_MAX: usize = 1 << 29;
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// The key has this value.
+    Set = 1,
+    /// The key has none: a tombstone.
+    Remove = 2,
+    /// Nothing: it stands for the *synced* flag it carries.
+    Mark = 3,
+    /// The segment ends here, and the next one exists.
+    Continued = 4,
+    /// What is live of the segment whose number is the key, in decimal, has
+    /// been copied: its file may be gone.
+    Retired = 5,
+}
+
+impl Kind {
+    /// The kind with this number.
+    fn from_u8(kind: u8) -> Option<Kind> {
+        [Kind::Set, Kind::Remove, Kind::Mark, Kind::Continued, Kind::Retired]
+            .into_iter()
+            .find(|known| *known as u8 == kind)
+    }
+}
+
+/// A decoded record, on the bytes that it was decoded from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    /// What it says.
+    pub(crate) kind: Kind,
+    /// Whether all bytes before it in its segment are on the disk.
+    pub(crate) synced: bool,
+    /// UTF-8, as it was a string when it was written.
+    pub(crate) key: &'a [u8],
+    /// UTF-8, likewise.
+    pub(crate) value: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Bytes it takes.
+    pub(crate) fn len(&self) -> usize {
+        HEADER_BYTES + self.key.len() + self.value.len()
+    }
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// They end before the record does, which has this many.
+    Cut(usize),
+    /// No kind has this number.
+    Kind(u8),
+    /// A length is over its limit.
+    Length,
+    /// The checksum is not theirs.
+    Checksum,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Damage::Cut(len) => write!(f, "the record has {len} bytes, and the file ends first"),
+            Damage::Kind(kind) => write!(f, "no record is of kind {kind}"),
+            Damage::Length => write!(f, "a length is over its limit"),
+            Damage::Checksum => write!(f, "the checksum does not match"),
+        }
+    }
+}
+
+/// Appends a record to `out`; key and value are within their limits.
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    salt: u32,
+    kind: Kind,
+    synced: bool,
+    key: &[u8],
+    value: &[u8],
+) {
+    let start = out.len();
+    let flags = if synced { SYNCED } else { 0 };
+    out.extend_from_slice(&[0; KIND]);
+    out.push(kind as u8 | flags);
+    out.extend_from_slice(&(key.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
+    let crc = crc32c(salt, &out[start + KIND..]);
+    out[start + CRC..start + KIND].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The record that `bytes` begin with.
+pub(crate) fn decode(bytes: &[u8], salt: u32) -> Result<Record<'_>, Damage> {
+    let (kind, synced, key_len, value_len) = decode_header(bytes)?;
+    let len = HEADER_BYTES + key_len + value_len;
+    let record = bytes.get(..len).ok_or(Damage::Cut(len))?;
+    if crc32c(salt, &record[KIND..]) != read_u32(record, CRC) {
+        return Err(Damage::Checksum);
+    }
+    let (key, value) = record[HEADER_BYTES..].split_at(key_len);
+    Ok(Record { kind, synced, key, value })
+}
+
+/// Kind, *synced* flag and the two lengths, each checked for itself.
+fn decode_header(bytes: &[u8]) -> Result<(Kind, bool, usize, usize), Damage> {
+    let header = bytes.get(..HEADER_BYTES).ok_or(Damage::Cut(HEADER_BYTES))?;
+    let kind = Kind::from_u8(header[KIND] & !SYNCED).ok_or(Damage::Kind(header[KIND]))?;
+    let key_len = read_u32(header, KEY_LEN) as usize;
+    let value_len = read_u32(header, VALUE_LEN) as usize;
+    if key_len > KEY_BYTES_MAX || value_len > VALUE_BYTES_MAX {
+        return Err(Damage::Length);
+    }
+    Ok((kind, header[KIND] & SYNCED != 0, key_len, value_len))
+}
+
+/// The number at `at`; the caller has seen that the bytes reach that far.
+pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(salt: u32, kind: Kind, synced: bool, key: &str, value: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, salt, kind, synced, key.as_bytes(), value.as_bytes());
+        out
+    }
+
+    #[test]
+    fn the_example_of_the_module_doc_is_what_is_written() {
+        let hex = |byte: &u8| format!("{byte:02x}");
+        let bytes: Vec<String> = encoded(0, Kind::Set, true, "a", "1").iter().map(hex).collect();
+        let example = include_str!("record.rs").lines().find(|line| line.contains("| 81 |"));
+        assert_eq!(bytes.join(" "), example.unwrap()["//! ".len()..].replace("| ", ""));
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let kinds = [Kind::Set, Kind::Remove, Kind::Mark, Kind::Continued, Kind::Retired];
+        for (kind, synced) in kinds.into_iter().zip([true, false].into_iter().cycle()) {
+            let mut bytes = encoded(9, kind, synced, "k\u{e9}y", "value");
+            let len = bytes.len();
+            bytes.extend_from_slice(b"more");
+            let record = decode(&bytes, 9).unwrap();
+            assert_eq!((record.kind, record.synced, record.len()), (kind, synced, len));
+            assert_eq!((record.key, record.value), ("k\u{e9}y".as_bytes(), &b"value"[..]));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        let bytes = encoded(9, Kind::Set, false, "key", "value");
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bytes, 9).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_cut_is_seen() {
+        let bytes = encoded(9, Kind::Set, false, "key", "value");
+        for end in 0..bytes.len() {
+            assert!(matches!(decode(&bytes[..end], 9), Err(Damage::Cut(_))));
+        }
+    }
+
+    #[test]
+    fn another_salt_does_not_pass() {
+        let bytes = encoded(9, Kind::Set, false, "key", "value");
+        assert_eq!(decode(&bytes, 10), Err(Damage::Checksum));
+    }
+
+    #[test]
+    fn lengths_are_checked_first() {
+        for at in [KEY_LEN, VALUE_LEN] {
+            let mut bytes = encoded(9, Kind::Set, false, "key", "value");
+            bytes[at..at + 4].fill(0xFF);
+            assert_eq!(decode(&bytes, 9), Err(Damage::Length));
+        }
+    }
+
+    #[test]
+    fn zeros_are_no_record() {
+        assert_eq!(decode(&[0; 64], 0), Err(Damage::Kind(0)));
+    }
+}

@@ -1,0 +1,294 @@
+//! Recovery: from the segments of a directory to an open store.
+//!
+//! Every segment is read from the oldest to the newest and its records are
+//! played into the index. Nothing is changed before all of it is understood:
+//! then the torn tail of the newest segment is cut off, a segment that was
+//! being begun is removed, and what was found is synced before anyone is told
+//! of it, as the page cache may show what is not on the disk.
+//!
+//! Torn or damaged? A loss of power may leave any part of what was not synced.
+//! Only the newest segment has such a tail, and the first record after each
+//! sync carries the *synced* flag: all before it had been on the disk. So
+//! damage before such a record, or in any older segment, is corruption, and the
+//! store does not open; damage after the last such record is the tail of writes
+//! that were never acknowledged as synced.
+//!
+//! Invariants:
+//! * Corruption is never skipped: it is an error that names file and offset.
+//! * Recovery that is cut off at any point can be begun again.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use super::directory::Directory;
+use super::disk::{Disk, DiskFile};
+use super::index::{Index, Location};
+use super::record::{self, Kind};
+use super::segment::{HEADER_BYTES, Header, Segment, read_whole};
+use super::segments::Segments;
+use super::write::random_u64;
+use crate::error::{KvsError, Result};
+use crate::logger;
+
+/// What recovery makes of a directory.
+pub(super) struct Recovered<D: Disk> {
+    /// Its segments; all that is in them is on the disk.
+    pub(super) segments: Segments<D>,
+    /// Where the newest record of each key is.
+    pub(super) index: Index,
+    /// Whether a torn tail was cut off, so that the newest segment has to be followed.
+    pub(super) was_cut: bool,
+    /// Whether the newest segment ends with a mark that all of it is on the disk.
+    pub(super) marked: bool,
+}
+
+/// How a segment ends.
+enum End {
+    /// With a whole record, which is a mark or not.
+    Whole { marked: bool },
+    /// With the mark that the next one follows.
+    Continued,
+    /// Here is no record, but there are bytes.
+    Damaged { reason: String },
+}
+
+/// What playing a segment has found.
+struct Played {
+    /// What its header says.
+    header: Header,
+    /// Bytes up to the end of its last intact record.
+    len: u64,
+    /// What is there.
+    end: End,
+}
+
+/// Plays segments into an index, one after another.
+#[derive(Default)]
+struct Player {
+    /// The index so far.
+    index: Index,
+    /// The highest number of a segment that a record has retired.
+    retired: u32,
+    /// The bytes of the segment being played.
+    bytes: Vec<u8>,
+}
+
+/// Opens the segments of a directory, the first of which is made if there is none.
+pub(super) fn recover<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> {
+    let numbers = directory.segment_numbers()?;
+    let Some((&newest, _)) = numbers.split_last() else {
+        return begin_store(directory);
+    };
+    check_numbers(&directory, &numbers)?;
+    let mut player = Player::default();
+    let mut older = VecDeque::new();
+    let mut store = None;
+    for &number in &numbers {
+        let path = directory.segment_path(number);
+        let file = directory.open_segment(number)?;
+        read_whole(&file, &path, &mut player.bytes)?;
+        let is_unfinished = number == newest && player.bytes.len() <= HEADER_BYTES;
+        let header = match Header::decode(&player.bytes) {
+            Ok(header) => header,
+            Err(_) if is_unfinished && older.is_empty() => return begin_again(directory, number),
+            Err(reason) => return Err(KvsError::corrupt(&path, 0, reason)),
+        };
+        check_header(&path, header, number, *store.get_or_insert(header.store))?;
+        let played = player.play(&path, header)?;
+        let has_successor = number != newest && !is_empty(&directory, number + 1)?;
+        match played.end {
+            End::Continued if number != newest => older.push_back(closed(path, &played)),
+            End::Continued => return Err(missing(&directory, number + 1)),
+            _ if has_successor || number + 1 < newest => return Err(cut_off(&path, &played)),
+            _ => {
+                player.check_oldest(&directory, numbers[0])?;
+                drop_unfinished(&directory, number, newest)?;
+                return finish(directory, player, older, path, file, played);
+            }
+        }
+    }
+    Err(missing(&directory, newest))
+}
+
+impl Player {
+    /// Plays the segment in `self.bytes`, as far as it is intact.
+    fn play(&mut self, path: &Path, header: Header) -> Result<Played> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut at = HEADER_BYTES;
+        let mut end = End::Whole { marked: false };
+        while at < bytes.len() {
+            let record = match record::decode(&bytes[at..], header.salt) {
+                Ok(_) if matches!(end, End::Continued) => {
+                    return Err(KvsError::corrupt(path, at as u64, "a record after the last one"));
+                }
+                Ok(record) => record,
+                Err(damage) => {
+                    end = End::Damaged { reason: damage.to_string() };
+                    break;
+                }
+            };
+            let len = record.len();
+            self.apply(&record, header.number, at)
+                .map_err(|reason| KvsError::corrupt(path, at as u64, reason))?;
+            end = match record.kind {
+                Kind::Continued => End::Continued,
+                kind => End::Whole { marked: kind == Kind::Mark },
+            };
+            at += len;
+        }
+        self.bytes = bytes;
+        Ok(Played { header, len: at as u64, end })
+    }
+
+    /// Plays one record.
+    fn apply(
+        &mut self,
+        record: &record::Record<'_>,
+        segment: u32,
+        at: usize,
+    ) -> std::result::Result<(), &'static str> {
+        let location = Location { segment, offset: at as u32, len: record.len() as u32 };
+        match record.kind {
+            Kind::Set => drop(self.index.set(record.key, location)),
+            Kind::Remove => drop(self.index.remove(record.key)),
+            Kind::Mark | Kind::Continued => {}
+            Kind::Retired => {
+                let number = str::from_utf8(record.key).ok().and_then(|key| key.parse().ok());
+                let number = number.ok_or("a retired segment has no number")?;
+                self.retired = self.retired.max(number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless the oldest segment is the one after the last that may be gone,
+    /// or one that had been about to go.
+    fn check_oldest<D: Disk>(&self, directory: &Directory<D>, oldest: u32) -> Result<()> {
+        if oldest <= self.retired + 1 { Ok(()) } else { Err(missing(directory, self.retired + 1)) }
+    }
+}
+
+/// Makes the first segment of a store.
+fn begin_store<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> {
+    if directory.is_initialised()? {
+        let reason = "its segments are gone; to begin an empty store, remove its lock file";
+        return Err(KvsError::corrupt(directory.path(), 0, reason));
+    }
+    let header = Header { number: 1, store: random_u64(), salt: random_u64() as u32 };
+    let active = Segment::create(&directory, header)?;
+    directory.name_holder()?;
+    logger::info!("began a store in {}", directory.path().display());
+    let segments = Segments::new(directory, VecDeque::new(), active);
+    Ok(Recovered { segments, index: Index::default(), was_cut: false, marked: false })
+}
+
+/// Makes the first segment of a store whose making was cut off.
+fn begin_again<D: Disk>(directory: Directory<D>, number: u32) -> Result<Recovered<D>> {
+    if number != 1 || directory.is_initialised()? {
+        let path = directory.segment_path(number);
+        return Err(KvsError::corrupt(&path, 0, "its header is damaged"));
+    }
+    directory.remove_segment(number)?;
+    begin_store(directory)
+}
+
+/// Fails where a number is left out.
+fn check_numbers<D: Disk>(directory: &Directory<D>, numbers: &[u32]) -> Result<()> {
+    let gap = numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]);
+    gap.map_or(Ok(()), |pair| Err(missing(directory, pair[0] + 1)))
+}
+
+/// Fails when a header is that of another segment.
+fn check_header(path: &Path, header: Header, number: u32, store: u64) -> Result<()> {
+    let reason = if header.number != number {
+        format!("it is segment {} under another name", header.number)
+    } else if header.store != store {
+        "it belongs to another store than the segments before it".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(KvsError::corrupt(path, 0, reason))
+}
+
+/// Whether a segment has no records.
+fn is_empty<D: Disk>(directory: &Directory<D>, number: u32) -> Result<bool> {
+    let path = directory.segment_path(number);
+    let len = directory.open_segment(number)?.len();
+    let len = len.map_err(KvsError::io(format!("cannot read the length of {}", path.display())))?;
+    Ok(len <= HEADER_BYTES as u64)
+}
+
+/// A segment that has a successor.
+fn closed<F>(path: std::path::PathBuf, played: &Played) -> Segment<F> {
+    Segment { path, header: played.header, len: played.len, synced: played.len, file: None }
+}
+
+/// The error for a segment that has to be there and is not.
+fn missing<D: Disk>(directory: &Directory<D>, number: u32) -> KvsError {
+    KvsError::corrupt(&directory.segment_path(number), 0, "the segment is missing")
+}
+
+/// The error for a segment that ends before the mark that it is continued,
+/// though one with records follows.
+fn cut_off(path: &Path, played: &Played) -> KvsError {
+    let reason = match &played.end {
+        End::Damaged { reason } => reason,
+        _ => "records are cut off at its end",
+    };
+    KvsError::corrupt(path, played.len, reason)
+}
+
+/// Removes the segment after `number` if it had been begun without being used.
+fn drop_unfinished<D: Disk>(directory: &Directory<D>, number: u32, newest: u32) -> Result<()> {
+    if number == newest { Ok(()) } else { directory.remove_segment(newest) }
+}
+
+/// Cuts off the torn tail of the newest segment and puts all on the disk.
+fn finish<D: Disk>(
+    directory: Directory<D>,
+    player: Player,
+    older: VecDeque<Segment<D::File>>,
+    path: std::path::PathBuf,
+    file: D::File,
+    played: Played,
+) -> Result<Recovered<D>> {
+    let Played { header, len, end } = played;
+    let mut active = Segment { path, header, len, synced: HEADER_BYTES as u64, file: Some(file) };
+    let was_cut = if let End::Damaged { reason } = &end {
+        check_torn(&active, &player.bytes, reason)?;
+        let tail = player.bytes.len() as u64 - len;
+        let path = active.path.display();
+        logger::warn!("cut {tail} bytes that were never synced off {path}: {reason}");
+        active.cut_back(len)?;
+        true
+    } else {
+        false
+    };
+    if let Some(previous) = older.back() {
+        let file = directory.open_segment(previous.header.number)?;
+        let context = format!("cannot sync {}", previous.path.display());
+        file.sync().map_err(KvsError::io(context))?;
+    }
+    active.sync()?;
+    directory.sync()?;
+    directory.name_holder()?;
+    let marked = matches!(end, End::Whole { marked: true });
+    let segments = Segments::new(directory, older, active);
+    Ok(Recovered { segments, index: player.index, was_cut, marked })
+}
+
+/// Fails when damage at the end of `segment` had been on the disk, as a later
+/// record tells: that is no torn tail.
+fn check_torn<F>(segment: &Segment<F>, bytes: &[u8], reason: &str) -> Result<()> {
+    let is_synced = |at: &usize| {
+        record::decode(&bytes[*at..], segment.header.salt).is_ok_and(|record| record.synced)
+    };
+    match (segment.len as usize + 1..bytes.len()).find(is_synced) {
+        None => Ok(()),
+        Some(at) => Err(KvsError::corrupt(
+            &segment.path,
+            segment.len,
+            format!("{reason}, and a record at byte {at} tells that this had been on the disk"),
+        )),
+    }
+}

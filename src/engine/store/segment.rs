@@ -1,0 +1,225 @@
+//! A segment: one file, a header and then records, that only grows.
+//!
+//! The header, 32 bytes, all numbers little endian:
+//!
+//! ```text
+//! offset  bytes  field
+//!      0      8  magic, "kvs seg\n"
+//!      8      4  format version, 1
+//!     12      4  the segment's number, as in its name
+//!     16      8  the store's id, drawn when the store was made
+//!     24      4  the segment's salt, drawn when the segment was made
+//!     28      4  CRC-32C of the 28 bytes before
+//! ```
+//!
+//! Number and id tell a segment that was renamed, copied or brought from
+//! another store from the one that belongs here.
+//!
+//! Not here: which segments there are ([`segments`](super::segments)), what a
+//! record means, and when to sync.
+//!
+//! Invariants:
+//! * The header is on the disk before [`Segment::create`] returns, so that no
+//!   record is ever without one.
+//! * `len` is the one owner of the write offset. A failed append is cut away
+//!   before it returns, so that the file ends where `len` says.
+//! * Bytes below `len` never change.
+
+use std::path::{Path, PathBuf};
+
+use super::crc32::crc32c;
+use super::directory::Directory;
+use super::disk::{Disk, DiskFile, read_full, write_full};
+use super::record::read_u32;
+use crate::error::{KvsError, Result};
+
+/// What every segment begins with.
+const MAGIC: &[u8; 8] = b"kvs seg\n";
+/// The one version of the format so far.
+const VERSION: u32 = 1;
+/// Where the version stands.
+const VERSION_AT: usize = MAGIC.len();
+/// Where the number stands.
+const NUMBER_AT: usize = VERSION_AT + 4;
+/// Where the store's id stands.
+const STORE_AT: usize = NUMBER_AT + 4;
+/// Where the salt stands.
+const SALT_AT: usize = STORE_AT + 8;
+/// Where the checksum stands.
+const CRC_AT: usize = SALT_AT + 4;
+/// Bytes of the header: where the first record begins.
+pub(crate) const HEADER_BYTES: usize = CRC_AT + 4;
+
+/// What a segment's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The segment's number; the first of a store is 1.
+    pub(crate) number: u32,
+    /// The id of the store that it belongs to.
+    pub(crate) store: u64,
+    /// The seed of its records' checksums.
+    pub(crate) salt: u32,
+}
+
+impl Header {
+    /// The header's bytes.
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..VERSION_AT].copy_from_slice(MAGIC);
+        bytes[VERSION_AT..NUMBER_AT].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[NUMBER_AT..STORE_AT].copy_from_slice(&self.number.to_le_bytes());
+        bytes[STORE_AT..SALT_AT].copy_from_slice(&self.store.to_le_bytes());
+        bytes[SALT_AT..CRC_AT].copy_from_slice(&self.salt.to_le_bytes());
+        let crc = crc32c(0, &bytes[..CRC_AT]);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header that `bytes` begin with; why not, where they do not.
+    pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Header, String> {
+        let header = bytes.get(..HEADER_BYTES).ok_or("the header is cut off")?;
+        if !header.starts_with(MAGIC) {
+            return Err("it does not begin as a segment does".to_owned());
+        }
+        if crc32c(0, &header[..CRC_AT]) != read_u32(header, CRC_AT) {
+            return Err("the checksum of the header does not match".to_owned());
+        }
+        let version = read_u32(header, VERSION_AT);
+        if version != VERSION {
+            return Err(format!("its format version is {version}; this kvs reads {VERSION}"));
+        }
+        let mut store = [0; 8];
+        store.copy_from_slice(&header[STORE_AT..SALT_AT]);
+        Ok(Header {
+            number: read_u32(header, NUMBER_AT),
+            store: u64::from_le_bytes(store),
+            salt: read_u32(header, SALT_AT),
+        })
+    }
+}
+
+/// A segment of an open store.
+pub(crate) struct Segment<F> {
+    /// Where its file is.
+    pub(crate) path: PathBuf,
+    /// What its header says.
+    pub(crate) header: Header,
+    /// Bytes in it, header included: where the next record goes.
+    pub(crate) len: u64,
+    /// Bytes of it that are known to be on the disk.
+    pub(crate) synced: u64,
+    /// Its open file; `None` while it is closed to save a descriptor.
+    pub(crate) file: Option<F>,
+}
+
+impl<F: DiskFile> Segment<F> {
+    /// Creates a segment: its header and its name are on the disk after this.
+    pub(crate) fn create<D: Disk<File = F>>(
+        directory: &Directory<D>,
+        header: Header,
+    ) -> Result<Segment<F>> {
+        let file = directory.create_segment(header.number)?;
+        let path = directory.segment_path(header.number);
+        write_full(&file, &header.encode(), 0)
+            .and_then(|()| file.sync())
+            .map_err(KvsError::io(format!("cannot write the header of {}", path.display())))?;
+        directory.sync()?;
+        let len = HEADER_BYTES as u64;
+        Ok(Segment { path, header, len, synced: len, file: Some(file) })
+    }
+
+    /// The open file.
+    fn file(&self) -> Result<&F> {
+        let closed = || KvsError::corrupt(&self.path, 0, "its file is not open");
+        self.file.as_ref().ok_or_else(closed)
+    }
+
+    /// Appends bytes, all or none of them.
+    ///
+    /// # Errors
+    ///
+    /// Of the write, when it was cut away again; [`KvsError::WritesRefused`]
+    /// when even that failed, as nobody knows how the file ends then.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Err(error) = write_full(self.file()?, bytes, self.len) {
+            self.cut_back(self.len)?;
+            let context = format!("cannot append to {} at byte {}", self.path.display(), self.len);
+            return Err(KvsError::io(context)(error));
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Cuts the file to `len` bytes.
+    pub(crate) fn cut_back(&mut self, len: u64) -> Result<()> {
+        self.file()?.truncate(len).map_err(|error| KvsError::WritesRefused {
+            cause: format!("cannot cut {} back to {len} bytes: {error}", self.path.display()),
+        })?;
+        self.len = len;
+        self.synced = self.synced.min(len);
+        Ok(())
+    }
+
+    /// Puts all of it on the disk.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.file()?
+            .sync()
+            .map_err(KvsError::io(format!("cannot sync {}", self.path.display())))?;
+        self.synced = self.len;
+        Ok(())
+    }
+
+    /// Fills `buffer` from `offset` on as far as the segment reaches; the bytes read.
+    pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        read_full(self.file()?, buffer, offset).map_err(KvsError::io(format!(
+            "cannot read {} bytes of {} at byte {offset}",
+            buffer.len(),
+            self.path.display()
+        )))
+    }
+}
+
+/// Reads a whole file into `bytes`, whose room is used again.
+pub(crate) fn read_whole(file: &impl DiskFile, path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
+    let context = || format!("cannot read {}", path.display());
+    let len = file.len().map_err(KvsError::io(context()))?;
+    bytes.resize(len as usize, 0);
+    let filled = read_full(file, bytes, 0).map_err(KvsError::io(context()))?;
+    bytes.truncate(filled);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: Header = Header { number: 7, store: 0x0102_0304_0506_0708, salt: 42 };
+
+    #[test]
+    fn a_header_is_decoded_as_it_was_encoded() {
+        assert_eq!(Header::decode(&HEADER.encode()), Ok(HEADER));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_of_a_header_is_seen() {
+        let bytes = HEADER.encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&flipped).is_err(), "bit {bit}");
+        }
+        for end in 0..bytes.len() {
+            assert!(Header::decode(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut bytes = HEADER.encode();
+        bytes[VERSION_AT] = 9;
+        let crc = crc32c(0, &bytes[..CRC_AT]);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        let expected = "its format version is 9; this kvs reads 1";
+        assert_eq!(Header::decode(&bytes), Err(expected.to_owned()));
+    }
+}

@@ -1,0 +1,232 @@
+//! The write path: a batch of records in memory, its one way to the disk, and
+//! the step from one segment to the next.
+//!
+//! Not here: which records are written, byte layouts, and what compaction copies.
+//!
+//! Invariants:
+//! * A batch is written whole or not at all. When writing or syncing it fails,
+//!   the file is cut back and the index taken back, so that neither a read nor
+//!   a restart shows anything of it.
+//! * A segment whose end was ever cut back is not written to again, but for the
+//!   mark that it is continued: bytes that the disk may still hold of what was
+//!   cut cannot come to stand behind newer ones.
+//! * A segment is followed by the next one in this order, each step on the disk
+//!   before the one after: its records, the next one's header and name, the
+//!   mark that it is continued, the next one's first record. So a segment with
+//!   the mark that has no successor has lost it.
+//! * After a failed sync no write is accepted: the system may have dropped the
+//!   pages, and another sync would succeed without them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
+
+use super::Inner;
+use super::disk::Disk;
+use super::index::Location;
+use super::record::{self, Kind};
+use super::segment::{Header, Segment};
+use crate::error::{KvsError, Result};
+
+/// Bytes a batch may have before another record is added. It is more than the
+/// server executes in a turn, which a failure must undo as a whole.
+const BATCH_BYTES_MAX: usize = 32 << 20;
+/// Bytes that are written without a sync at the most, whoever asks for none:
+/// so that closing a segment has little left to wait for.
+const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
+
+/// Records that are not written yet, in the form in which they will be.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// The records, to be appended to the active segment.
+    pub(super) bytes: Vec<u8>,
+    /// Where the key of each set or remove in `bytes` was before, in order.
+    replaced: Vec<Option<Location>>,
+}
+
+/// A random number that no peer can guess, from the seeds that std draws for
+/// its hash maps.
+pub(super) fn random_u64() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+impl<D: Disk> Inner<D> {
+    /// Fails when an earlier sync did.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        match &self.refused {
+            Some(cause) => Err(KvsError::WritesRefused { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes room for a record: in the batch, and in a segment.
+    pub(super) fn prepare(&mut self) -> Result<()> {
+        self.check_writable()?;
+        if self.batch.bytes.len() >= BATCH_BYTES_MAX {
+            self.commit(false)?;
+        }
+        let full = self.segments.active().len >= self.options.segment_bytes;
+        if self.batch.bytes.is_empty() && (full || self.successor_due) {
+            self.begin_segment()?;
+        }
+        Ok(())
+    }
+
+    /// Sets a key, or removes it, in the batch and in the index.
+    pub(super) fn stage(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
+        let location = self.stage_record(kind, key, value);
+        let replaced = match kind {
+            Kind::Set => self.index.set(key, location),
+            _ => self.index.remove(key),
+        };
+        self.batch.replaced.push(replaced);
+    }
+
+    /// Adds a record to the batch; where it will be.
+    pub(super) fn stage_record(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Location {
+        let active = self.segments.active();
+        let start = self.batch.bytes.len();
+        let synced = start == 0 && active.synced == active.len;
+        record::encode(&mut self.batch.bytes, active.header.salt, kind, synced, key, value);
+        self.marked = kind == Kind::Mark;
+        Location {
+            segment: active.header.number,
+            offset: (active.len + start as u64) as u32,
+            len: (self.batch.bytes.len() - start) as u32,
+        }
+    }
+
+    /// Hands the batch to the system and, where `durable`, to the disk.
+    ///
+    /// # Errors
+    ///
+    /// After one, nothing of the batch is left, in the file or in the index.
+    pub(super) fn commit(&mut self, durable: bool) -> Result<()> {
+        self.check_writable()?;
+        let start = self.segments.active().len;
+        let written = self.write_batch(durable);
+        match &written {
+            Ok(()) => {
+                self.batch.bytes.clear();
+                self.batch.replaced.clear();
+                self.remove_retired();
+            }
+            Err(error) => {
+                self.latch(error);
+                self.undo_batch(start);
+            }
+        }
+        written
+    }
+
+    /// Appends the batch to the active segment, and syncs it when it is time to.
+    fn write_batch(&mut self, durable: bool) -> Result<()> {
+        let active = self.segments.active_mut();
+        if !self.batch.bytes.is_empty() {
+            active.append(&self.batch.bytes)?;
+        }
+        if durable || active.len - active.synced >= UNSYNCED_BYTES_MAX {
+            self.sync_active()?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the active segment, unless there is nothing to.
+    fn sync_active(&mut self) -> Result<()> {
+        let active = self.segments.active_mut();
+        if active.synced == active.len {
+            return Ok(());
+        }
+        self.syncs += 1;
+        let synced = active.sync();
+        synced.inspect_err(|error| self.refuse_writes(error))
+    }
+
+    /// Accepts no write any more, for this reason.
+    fn refuse_writes(&mut self, error: &KvsError) {
+        crate::logger::error!("no more writes are accepted: {}", error.chain().join(": "));
+        self.refused.get_or_insert_with(|| error.chain().join(": "));
+    }
+
+    /// Accepts no write any more if nobody knows how the segment ends.
+    fn latch(&mut self, error: &KvsError) {
+        if let KvsError::WritesRefused { cause } = error {
+            self.refused.get_or_insert_with(|| cause.clone());
+        }
+    }
+
+    /// Takes the batch back, which was to be written from `start` on.
+    fn undo_batch(&mut self, start: u64) {
+        self.successor_due = true;
+        let active = self.segments.active_mut();
+        if active.len != start && active.cut_back(start).is_err() {
+            crate::logger::warn!("{} keeps records that failed to sync", active.path.display());
+        }
+        let Header { number: segment, salt, .. } = active.header;
+        let mut keys = Vec::with_capacity(self.batch.replaced.len());
+        let mut rest = &self.batch.bytes[..];
+        while let Ok(record) = record::decode(rest, salt) {
+            if matches!(record.kind, Kind::Set | Kind::Remove) {
+                keys.push(record.key);
+            }
+            rest = &rest[record.len()..];
+        }
+        for (key, replaced) in keys.into_iter().zip(&self.batch.replaced).rev() {
+            self.index.restore(key, *replaced);
+        }
+        self.batch.bytes.clear();
+        self.batch.replaced.clear();
+        self.cleaner.undo_batch(segment, start);
+    }
+
+    /// Begins the next segment; the batch is empty.
+    fn begin_segment(&mut self) -> Result<()> {
+        self.sync_active()?;
+        let Header { number, store, .. } = self.segments.active().header;
+        let number = number.checked_add(1).ok_or(KvsError::TooLarge {
+            what: "the number of segments ever begun",
+            len: u64::from(number) + 1,
+            max: u64::from(u32::MAX),
+        })?;
+        let header = Header { number, store, salt: random_u64() as u32 };
+        let next = Segment::create(&self.segments.directory, header);
+        let next = next.and_then(|next| self.append_continued().map(|()| next));
+        let next = next.inspect_err(|error| {
+            self.latch(error);
+            self.remove_unused(number);
+        })?;
+        self.sync_active()?;
+        self.segments.push(next);
+        self.successor_due = false;
+        Ok(())
+    }
+
+    /// Appends the mark that the active segment is continued, after which
+    /// nothing may follow in it.
+    fn append_continued(&mut self) -> Result<()> {
+        let active = self.segments.active_mut();
+        let mut bytes = Vec::new();
+        record::encode(&mut bytes, active.header.salt, Kind::Continued, true, b"", b"");
+        active.append(&bytes)
+    }
+
+    /// Removes a segment that could not be begun, so that it can be tried again.
+    fn remove_unused(&mut self, number: u32) {
+        match self.segments.directory.remove_segment(number) {
+            Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(error) => self.refuse_writes(&error),
+            Ok(()) => {}
+        }
+    }
+
+    /// Appends the mark that all before it is on the disk, when it is and
+    /// nothing says so yet: damage to any of it is then told from a torn tail.
+    pub(super) fn mark(&mut self) -> Result<()> {
+        let active = self.segments.active();
+        if self.marked || active.synced != active.len || !self.batch.bytes.is_empty() {
+            return Ok(());
+        }
+        self.prepare()?;
+        self.stage_record(Kind::Mark, b"", b"");
+        self.commit(false)
+    }
+}
