@@ -19,24 +19,28 @@ static TABLES: [[u32; 256]; SLICES] = tables();
 /// Computes [`TABLES`]: the first bit by bit, each further one from the one before.
 const fn tables() -> [[u32; 256]; SLICES] {
     let mut tables = [[0; 256]; SLICES];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
-            bit += 1;
-        }
-        tables[0][byte] = crc;
-        let mut k = 1;
-        while k < SLICES {
-            crc = tables[0][(crc & 0xFF) as usize] ^ (crc >> 8);
-            tables[k][byte] = crc;
-            k += 1;
-        }
-        byte += 1;
+    let mut entry = 0;
+    while entry < 256 * SLICES {
+        let (k, byte) = (entry / 256, entry % 256);
+        tables[k][byte] = if k == 0 {
+            shift_byte(byte as u32)
+        } else {
+            let before = tables[k - 1][byte];
+            tables[0][(before & 0xFF) as usize] ^ (before >> 8)
+        };
+        entry += 1;
     }
     tables
+}
+
+/// The checksum register after its low byte has gone through, bit by bit.
+const fn shift_byte(mut crc: u32) -> u32 {
+    let mut bit = 0;
+    while bit < 8 {
+        crc = if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
+        bit += 1;
+    }
+    crc
 }
 
 /// The checksum of `bytes`, begun from `seed`.
@@ -72,10 +76,7 @@ mod tests {
     fn slow(seed: u32, bytes: &[u8]) -> u32 {
         let mut crc = !seed;
         for byte in bytes {
-            crc ^= u32::from(*byte);
-            for _ in 0..8 {
-                crc = if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
-            }
+            crc = shift_byte(crc ^ u32::from(*byte));
         }
         !crc
     }

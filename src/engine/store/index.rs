@@ -11,7 +11,7 @@
 //! Invariant: the live bytes are the sum of the lengths of all locations
 //! (`live_bytes_follow_every_call`).
 
-use std::collections::HashMap;
+use super::table::Table;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) struct Location {
 #[derive(Default)]
 pub(crate) struct Index {
     /// One entry for each key that has a value.
-    locations: HashMap<Box<[u8]>, Location>,
+    locations: Table,
     /// Bytes of the records that the locations point to.
     live_bytes: u64,
 }
@@ -36,16 +36,13 @@ pub(crate) struct Index {
 impl Index {
     /// Where the newest record of the key is.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Location> {
-        self.locations.get(key).copied()
+        self.locations.get(key)
     }
 
     /// Sets where the newest record of the key is; where it was before.
     pub(crate) fn set(&mut self, key: &[u8], location: Location) -> Option<Location> {
         self.live_bytes += u64::from(location.len);
-        let old = match self.locations.get_mut(key) {
-            Some(entry) => Some(std::mem::replace(entry, location)),
-            None => self.locations.insert(key.into(), location),
-        };
+        let old = self.locations.insert(key, location);
         self.discount(old);
         old
     }

@@ -11,7 +11,7 @@
 //! * One thread: no lock inside, `&self` methods on one cell.
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
-//! [`directory`] and [`segments`] (many), [`index`], [`write`], [`recover`],
+//! [`directory`] and [`segments`] (many), [`index`] and [`table`], [`write`], [`recover`],
 //! [`compact`], [`cache`]. Below them all is [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
@@ -27,6 +27,7 @@ mod record;
 mod recover;
 mod segment;
 mod segments;
+mod table;
 mod write;
 
 use std::cell::RefCell;

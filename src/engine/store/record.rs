@@ -14,7 +14,7 @@
 //! So `set a 1`, the first record after a sync, in a segment whose salt is 0:
 //!
 //! ```text
-//! b2 d5 8d 77 | 81 | 01 00 00 00 | 01 00 00 00 | 61 | 31
+//! ec 20 2d af | 81 | 01 00 00 00 | 01 00 00 00 | 61 | 31
 //! ```
 //!
 //! Not here: files and offsets in them ([`segment`](super::segment)), and what
