@@ -13,7 +13,9 @@ mod server;
 pub use engine::KvsEngine;
 #[doc(hidden)]
 pub use engine::store::disk;
-pub use engine::store::{KvStore, Options};
+pub use engine::store::{
+    COMPACT_THRESHOLD_BYTES_MIN, KvStore, Options, Repair, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
 pub use error::{KvsError, Result, ServerMessage};
 
 /// The specification's other name of [`KvStore`].

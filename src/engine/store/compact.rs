@@ -33,9 +33,9 @@ use crate::logger;
 /// so that there are never more than `2.5 * live` bytes, and two segments.
 const PAID_BYTES: u64 = 4;
 /// Bytes of a segment that are looked at in one step.
-const STEP_BYTES: usize = 8 << 10;
+const STEP_BYTES: usize = 2 << 10;
 /// Steps of one idle turn, so that a request which comes meanwhile waits little.
-const IDLE_STEPS: usize = 32;
+const IDLE_STEPS: usize = 128;
 /// Bytes of a batch from which on no copies are added to it: they wait.
 const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
 

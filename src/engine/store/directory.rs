@@ -83,7 +83,7 @@ impl<D: Disk> Directory<D> {
 
     /// Where the segment with this number is.
     pub(crate) fn segment_path(&self, number: u32) -> PathBuf {
-        self.path.join(format!("{number:0NUMBER_DIGITS$}{SEGMENT_SUFFIX}"))
+        self.path.join(segment_name(number))
     }
 
     /// Creates the file of a segment. Its name is on the disk only after [`sync`](Self::sync).
@@ -136,10 +136,15 @@ pub(crate) fn segment_numbers(disk: &impl Disk, path: &Path) -> Result<Vec<u32>>
     Ok(numbers)
 }
 
+/// The name of the segment with this number.
+pub(crate) fn segment_name(number: u32) -> String {
+    format!("{number:0NUMBER_DIGITS$}{SEGMENT_SUFFIX}")
+}
+
 /// The number in a segment's name; `None` for any other name.
 fn segment_number(name: &str) -> Option<u32> {
     let number: u32 = name.strip_suffix(SEGMENT_SUFFIX)?.parse().ok()?;
-    (name == format!("{number:0NUMBER_DIGITS$}{SEGMENT_SUFFIX}")).then_some(number)
+    (name == segment_name(number)).then_some(number)
 }
 
 /// Creates a directory and what is missing above it, each name synced.

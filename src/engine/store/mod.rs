@@ -12,7 +12,7 @@
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`], [`write`], [`recover`],
-//! [`compact`], [`cache`]. Below them all is [`disk`], the seam for tests.
+//! [`compact`], [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 
@@ -23,8 +23,10 @@ mod directory;
 #[doc(hidden)]
 pub mod disk;
 mod index;
+mod inspect;
 mod record;
 mod recover;
+mod repair;
 mod segment;
 mod segments;
 mod table;
@@ -41,6 +43,7 @@ use self::disk::{Disk, OsDisk};
 use self::index::{Index, Location};
 use self::record::Kind;
 use self::recover::{Recovered, recover};
+pub use self::repair::Repair;
 use self::segments::Segments;
 use self::write::Batch;
 use crate::engine::KvsEngine;
@@ -152,7 +155,34 @@ impl KvStore {
     ///
     /// As for [`KvStore::open`].
     pub fn open_with(directory: impl Into<PathBuf>, options: Options) -> Result<KvStore> {
+        let directory = directory.into();
+        repair::check_not_cut_off(&directory)?;
         KvStore::open_on(OsDisk, directory, options)
+    }
+
+    /// Writes a line to `out` for each segment and each record in `directory`,
+    /// intact or not; how many damaged ranges there are. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::InUse`] when the store is open.
+    pub fn inspect(directory: &Path, out: &mut dyn std::io::Write) -> Result<u64> {
+        inspect::inspect(directory, out)
+    }
+
+    /// Makes a store that opens from what is intact of a damaged one, which is
+    /// set aside. Does nothing to a store that opens.
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::InUse`] when the store is open.
+    pub fn repair(directory: &Path) -> Result<Repair> {
+        repair::repair(directory)
+    }
+
+    /// How many keys have a value.
+    fn key_count(&self) -> u64 {
+        self.inner.borrow().index.len() as u64
     }
 
     /// Whether there is, or was, a store in `directory`. Changes nothing.

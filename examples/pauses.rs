@@ -1,0 +1,207 @@
+//! How long single calls take while a store loads, overwrites and compacts, how
+//! much disk and memory that needs, and how long opening it takes.
+//!
+//! `cargo run --release --example pauses [-- KEYS [OVERWRITES]]` runs `KvStore`
+//! with writes handed to the operating system, then sled on the same operations
+//! (in a directory of its own, below the current one, so on the same disk), and
+//! prints a table for each choice of keys. Not a criterion bench: what counts
+//! here is the slowest of millions of calls, not their mean.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use kvs::{KvStore, KvsEngine};
+
+/// Bytes of a value; a key has 16.
+const VALUE_BYTES: usize = 100;
+/// Calls between two looks at the disk.
+const LOOK_EVERY: u64 = 20_000;
+/// The skew of the zipfian choice of keys.
+const SKEW: f64 = 0.99;
+
+/// A pseudo-random sequence (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    /// The next number.
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// The next number, from 0 to 1.
+    fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// How overwrites choose their keys.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    /// All alike.
+    Uniform,
+    /// Few often, most seldom: the continuous form of a zipfian law, spread
+    /// over the key space.
+    Zipfian,
+}
+
+impl Choice {
+    /// The number of a key.
+    fn key(self, random: &mut Random, keys: u64) -> u64 {
+        match self {
+            Choice::Uniform => random.next() % keys,
+            Choice::Zipfian => {
+                let power = 1.0 - SKEW;
+                let rank = ((keys as f64).powf(power) - 1.0) * random.fraction() + 1.0;
+                (rank.powf(1.0 / power) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys
+            }
+        }
+    }
+}
+
+/// What a run of calls took.
+struct Latencies {
+    /// Nanoseconds of each call, sorted.
+    nanos: Vec<u32>,
+    /// The whole run.
+    total: Duration,
+}
+
+impl Latencies {
+    /// Times `count` calls of `call`.
+    fn of(count: u64, mut call: impl FnMut(u64) -> kvs::Result<()>) -> kvs::Result<Latencies> {
+        let mut nanos = Vec::with_capacity(count as usize);
+        let begun = Instant::now();
+        for nth in 0..count {
+            let start = Instant::now();
+            call(nth)?;
+            nanos.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
+        }
+        let total = begun.elapsed();
+        nanos.sort_unstable();
+        Ok(Latencies { nanos, total })
+    }
+
+    /// The latency that this share of calls does not exceed, in microseconds.
+    fn micros(&self, share: f64) -> f64 {
+        let last = self.nanos.len() - 1;
+        f64::from(self.nanos[(last as f64 * share) as usize]) / 1e3
+    }
+
+    /// Prints one line of the table.
+    fn print(&self, name: &str) {
+        println!(
+            "{name:24} {:9.0} calls/s  median {:7.1} us  p99.9 {:8.1} us ({:5.1} x)  slowest {:9.1} us",
+            self.nanos.len() as f64 / self.total.as_secs_f64(),
+            self.micros(0.5),
+            self.micros(0.999),
+            self.micros(0.999) / self.micros(0.5),
+            self.micros(1.0)
+        );
+    }
+}
+
+/// The bytes of all files below a directory.
+fn disk_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+/// A figure of this process in /proc, where there is one.
+fn process_figure(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// The key with this number.
+fn key(number: u64) -> String {
+    format!("key{number:013}")
+}
+
+/// Loads and overwrites; prints both, and what they needed.
+fn write_all(
+    engine: &dyn KvsEngine,
+    directory: &Path,
+    choice: Choice,
+    keys: u64,
+    overwrites: u64,
+) -> kvs::Result<()> {
+    let value = "v".repeat(VALUE_BYTES);
+    let written_before = process_figure("io", "write_bytes:");
+    Latencies::of(keys, |nth| engine.set(key(nth), value.clone()))?.print("  load");
+    let mut random = Random(42);
+    let mut peak = 0;
+    let latencies = Latencies::of(overwrites, |nth| {
+        if nth % LOOK_EVERY == 0 {
+            peak = peak.max(disk_bytes(directory));
+        }
+        engine.set(key(choice.key(&mut random, keys)), value.clone())
+    })?;
+    latencies.print("  overwrite");
+    let live = keys * (16 + VALUE_BYTES as u64);
+    let user = (keys + overwrites) * (16 + VALUE_BYTES as u64);
+    engine.flush()?;
+    let written = process_figure("io", "write_bytes:") - written_before;
+    println!(
+        "  disk: {:.2} x the live keys and values at most; written {:.2} x what was set",
+        peak as f64 / live as f64,
+        written as f64 / user as f64
+    );
+    Ok(())
+}
+
+/// Times opening, and says what the index takes.
+fn open_again<E: KvsEngine>(
+    directory: &Path,
+    keys: u64,
+    open: impl Fn(&Path) -> kvs::Result<E>,
+) -> kvs::Result<()> {
+    let before = process_figure("status", "VmRSS:");
+    let begun = Instant::now();
+    let engine = open(directory)?;
+    let took = begun.elapsed();
+    let after = process_figure("status", "VmRSS:");
+    assert!(engine.get(key(keys - 1))?.is_some());
+    println!(
+        "  open: {:.3} s, {:.2} GB/s of files; memory grew {:.0} bytes a key",
+        took.as_secs_f64(),
+        disk_bytes(directory) as f64 / took.as_secs_f64() / 1e9,
+        (after.saturating_sub(before) * 1024) as f64 / keys as f64
+    );
+    Ok(())
+}
+
+/// One engine through all of it.
+fn run<E: KvsEngine>(
+    name: &str,
+    choice: Choice,
+    (keys, overwrites): (u64, u64),
+    open: impl Fn(&Path) -> kvs::Result<E>,
+) -> Result<(), Box<dyn Error>> {
+    println!("{name}, {choice:?}, {keys} keys, {overwrites} overwrites");
+    let directory = tempfile::tempdir_in(".")?;
+    let engine = open(directory.path())?;
+    write_all(&engine, directory.path(), choice, keys, overwrites)?;
+    drop(engine);
+    open_again(directory.path(), keys, open)?;
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let keys = numbers.first().copied().unwrap_or(1_000_000);
+    let overwrites = numbers.get(1).copied().unwrap_or(5 * keys);
+    for choice in [Choice::Uniform, Choice::Zipfian] {
+        run("kvs", choice, (keys, overwrites), |path| KvStore::open(path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! Repair: a new store from what is intact of a damaged one.
+//!
+//! The intact records are written to a new directory beside the damaged one;
+//! then the two trade places, and the damaged one is kept under another name.
+//! Nothing of it is changed, so nothing that a better tool might save is lost.
+//!
+//! For a store in `kvs`, the steps, each on the disk before the next:
+//!
+//! 1. `kvs.repairing` is filled, and closed as any store is.
+//! 2. It is renamed to `kvs.repaired`: from here on it is whole.
+//! 3. `kvs` is renamed to `kvs.damaged-1`, or the next number that is free.
+//! 4. `kvs.repaired` is renamed to `kvs`.
+//!
+//! Between 3 and 4 there is no `kvs`. A store does not open while a
+//! `kvs.repaired` is beside it, so that none is begun there; repair goes on
+//! from where it was cut off.
+//!
+//! What is lost is said: each damaged range. A key whose newest record was in
+//! one has its value from before, or none.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::inspect::{Piece, Scan, lock};
+use super::record::{Kind, Record};
+use super::segment::{Header, read_whole};
+use super::{KvStore, Options};
+use crate::engine::KvsEngine;
+use crate::error::{KvsError, Result};
+
+/// What a repair did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Repair {
+    /// Keys that have a value now.
+    pub keys: u64,
+    /// Where the damaged store was set aside; `None` when nothing was damaged.
+    pub set_aside: Option<PathBuf>,
+    /// A line for each range that is lost.
+    pub lost: Vec<String>,
+}
+
+/// Repairs the store in `directory`, if it needs to be.
+pub(super) fn repair(directory: &Path) -> Result<Repair> {
+    let repaired = beside(directory, ".repaired");
+    if repaired.exists() && !directory.exists() {
+        return trade_places(directory, &repaired, Vec::new());
+    }
+    remove_dir(&repaired)?;
+    match KvStore::open(directory_of_a_store(directory)?) {
+        Ok(store) => {
+            return Ok(Repair { keys: store.key_count(), set_aside: None, lost: Vec::new() });
+        }
+        Err(KvsError::Corrupt { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let _lock = lock(directory)?;
+    let repairing = beside(directory, ".repairing");
+    remove_dir(&repairing)?;
+    let lost = salvage(directory, &repairing)?;
+    rename(&repairing, &repaired)?;
+    trade_places(directory, &repaired, lost)
+}
+
+/// Fails when a repair of the store in `directory` was cut off.
+pub(super) fn check_not_cut_off(directory: &Path) -> Result<()> {
+    let repaired = beside(directory, ".repaired");
+    if !repaired.exists() {
+        return Ok(());
+    }
+    let reason = format!("its repair was cut off, see {}; repair it again", repaired.display());
+    Err(KvsError::corrupt(directory, 0, reason))
+}
+
+/// The directory, if there is a store in it.
+fn directory_of_a_store(directory: &Path) -> Result<&Path> {
+    drop(lock(directory)?);
+    Ok(directory)
+}
+
+/// Writes what is intact in `damaged` to a new store in `target`; what is not.
+fn salvage(damaged: &Path, target: &Path) -> Result<Vec<String>> {
+    let store = KvStore::open_with(target, Options { buffered: true, ..Options::default() })?;
+    let mut lost = Vec::new();
+    let mut bytes = Vec::new();
+    let numbers = super::directory::segment_numbers(&super::disk::OsDisk, damaged)?;
+    for number in numbers {
+        let path = damaged.join(super::directory::segment_name(number));
+        let context = || format!("cannot open {}", path.display());
+        let file = File::open(&path).map_err(KvsError::io(context()))?;
+        read_whole(&file, &path, &mut bytes)?;
+        let mut lose = |what: String| lost.push(format!("{}: {what}", path.display()));
+        match Header::decode(&bytes) {
+            Err(reason) => lose(format!("all {} bytes: {reason}", bytes.len())),
+            Ok(header) if header.number != number => {
+                lose(format!("all of it: it is segment {} under another name", header.number));
+            }
+            Ok(header) => salvage_segment(&store, Scan::new(&bytes, header), lose)?,
+        }
+    }
+    store.sync()?;
+    Ok(lost)
+}
+
+/// Plays the intact records of a segment into `store`.
+fn salvage_segment(store: &KvStore, pieces: Scan<'_>, mut lose: impl FnMut(String)) -> Result<()> {
+    for piece in pieces {
+        match piece {
+            Piece::Record(_, record) => play(store, &record)?,
+            Piece::Damage(at, end, reason) => lose(format!("bytes {at} to {end}: {reason}")),
+        }
+    }
+    Ok(())
+}
+
+/// Plays one record into `store`.
+fn play(store: &KvStore, record: &Record<'_>) -> Result<()> {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    match record.kind {
+        Kind::Set => store.set(text(record.key), text(record.value)),
+        Kind::Remove => match store.remove(text(record.key)) {
+            Err(KvsError::KeyNotFound) => Ok(()),
+            removed => removed,
+        },
+        Kind::Mark | Kind::Continued | Kind::Retired => Ok(()),
+    }
+}
+
+/// Sets `directory` aside, if it is there still, and puts `repaired` in its place.
+fn trade_places(directory: &Path, repaired: &Path, lost: Vec<String>) -> Result<Repair> {
+    let mut nth = 1;
+    while beside(directory, &format!(".damaged-{nth}")).exists() {
+        nth += 1;
+    }
+    if directory.exists() {
+        rename(directory, &beside(directory, &format!(".damaged-{nth}")))?;
+    } else {
+        nth -= 1;
+    }
+    rename(repaired, directory)?;
+    let keys = KvStore::open(directory)?.key_count();
+    let set_aside = Some(beside(directory, &format!(".damaged-{nth}")));
+    Ok(Repair { keys, set_aside, lost })
+}
+
+/// The path beside `directory` with this added to its name.
+fn beside(directory: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(directory);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Renames a directory, and puts that on the disk.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    let context = || format!("cannot rename {} to {}", from.display(), to.display());
+    let parent = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::rename(from, to)
+        .and_then(|()| File::open(parent)?.sync_all())
+        .map_err(KvsError::io(context()))
+}
+
+/// Removes a directory with all that is in it, if it is there.
+fn remove_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(KvsError::io(format!("cannot remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}

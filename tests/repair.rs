@@ -1,0 +1,121 @@
+//! `KvStore::inspect` accounts for every byte, and `KvStore::repair` keeps what
+//! is intact, wherever one bit of a store is flipped.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kvs::{KvStore, KvsEngine, KvsError, Options};
+
+/// Writes three small segments; what is in them at the end.
+fn fill(directory: &Path) -> BTreeMap<String, String> {
+    let mut options = Options::default();
+    options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
+    let store = KvStore::open_with(directory, options).unwrap();
+    let mut map = BTreeMap::new();
+    for nth in 0..60 {
+        let (key, value) = (format!("key{}", nth % 20), format!("value {nth}\u{1b}"));
+        store.set(key.clone(), value.clone()).unwrap();
+        map.insert(key, value);
+    }
+    store.remove("key7".to_owned()).unwrap();
+    map.remove("key7");
+    map
+}
+
+/// What inspecting prints, and how many damaged ranges it counts.
+fn inspect(directory: &Path) -> (String, u64) {
+    let mut out = Vec::new();
+    let damaged = KvStore::inspect(directory, &mut out).unwrap();
+    (String::from_utf8(out).unwrap(), damaged)
+}
+
+/// The segments of a store, in order.
+fn segments(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn an_intact_store_is_shown_record_by_record_and_left_as_it_is() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    let map = fill(&directory);
+    let (text, damaged) = inspect(&directory);
+    assert_eq!(damaged, 0);
+    assert!(text.contains("\n  32 set \"key0\" \"value 0\\u{1b}\", synced before\n"), "{text}");
+    assert_eq!(text.matches(" set ").count(), 60);
+    assert_eq!(text.matches(" remove \"key7\"").count(), 1);
+    assert_eq!(text.matches(" continued").count(), segments(&directory).len() - 1);
+    let repair = KvStore::repair(&directory).unwrap();
+    assert_eq!((repair.keys, repair.set_aside), (map.len() as u64, None));
+}
+
+#[test]
+fn wherever_a_bit_is_flipped_the_rest_is_kept() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    let map = fill(&directory);
+    for path in segments(&directory) {
+        let intact = fs::read(&path).unwrap();
+        for at in (0..intact.len()).step_by(7) {
+            let mut bytes = intact.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(inspect(&directory).1, 1, "byte {at}");
+            repair_and_check(&directory, &map, at >= 32);
+            fs::write(&path, &intact).unwrap();
+        }
+    }
+}
+
+/// Repairs, compares, and puts the damaged directory back.
+fn repair_and_check(directory: &Path, map: &BTreeMap<String, String>, few_are_lost: bool) {
+    let repair = KvStore::repair(directory).unwrap();
+    let Some(set_aside) = repair.set_aside else {
+        return; // The last mark: it tells nothing of use any more.
+    };
+    assert_eq!(repair.lost.len(), 1);
+    let store = KvStore::open(directory).unwrap();
+    let is_kept = |(key, value): &(&String, &String)| {
+        store.get((*key).clone()).unwrap().as_ref() == Some(*value)
+    };
+    let kept = map.iter().filter(is_kept).count();
+    assert!(!few_are_lost || kept + 1 >= map.len(), "{kept} of {}", map.len());
+    drop(store);
+    fs::remove_dir_all(directory).unwrap();
+    fs::rename(set_aside, directory).unwrap();
+}
+
+#[test]
+fn a_repair_that_was_cut_off_is_gone_on_with_and_no_store_is_begun_meanwhile() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    let map = fill(&directory);
+    let repaired = parent.path().join("kvs.repaired");
+    fs::rename(&directory, &repaired).unwrap();
+    let error = KvStore::open(&directory).unwrap_err();
+    assert!(error.to_string().contains("its repair was cut off"), "{error}");
+    assert!(!directory.exists());
+    assert_eq!(KvStore::repair(&directory).unwrap().keys, map.len() as u64);
+    KvStore::open(&directory).unwrap();
+}
+
+#[test]
+fn a_store_in_use_or_none_at_all_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    assert!(KvStore::inspect(&directory, &mut Vec::new()).is_err());
+    assert!(KvStore::repair(&directory).is_err());
+    assert!(!directory.exists());
+    let _store = KvStore::open(&directory).unwrap();
+    for error in [
+        KvStore::inspect(&directory, &mut Vec::new()).unwrap_err(),
+        KvStore::repair(&directory).unwrap_err(),
+    ] {
+        assert!(matches!(error, KvsError::InUse { pid: Some(_), .. }), "{error}");
+    }
+}
