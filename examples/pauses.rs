@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kvs::{KvStore, KvsEngine};
@@ -159,15 +160,12 @@ fn write_all(
     Ok(())
 }
 
-/// Times opening, and says what the index takes.
-fn open_again<E: KvsEngine>(
-    directory: &Path,
-    keys: u64,
-    open: impl Fn(&Path) -> kvs::Result<E>,
-) -> kvs::Result<()> {
+/// Opens the store in `directory` in this process, which has done nothing else,
+/// and prints how long it takes and what memory it needs.
+fn open_again(engine: &str, directory: &Path, keys: u64) -> kvs::Result<()> {
     let before = process_figure("status", "VmRSS:");
     let begun = Instant::now();
-    let engine = open(directory)?;
+    let engine = open(engine, directory)?;
     let took = begun.elapsed();
     let after = process_figure("status", "VmRSS:");
     assert!(engine.get(key(keys - 1))?.is_some());
@@ -180,28 +178,42 @@ fn open_again<E: KvsEngine>(
     Ok(())
 }
 
+/// Opens an engine by its name.
+fn open(engine: &str, directory: &Path) -> kvs::Result<Box<dyn KvsEngine>> {
+    Ok(match engine {
+        #[cfg(feature = "sled")]
+        "sled" => Box::new(kvs::SledKvStore::open(directory)?),
+        _ => Box::new(KvStore::open(directory)?),
+    })
+}
+
 /// One engine through all of it.
-fn run<E: KvsEngine>(
-    name: &str,
-    choice: Choice,
-    (keys, overwrites): (u64, u64),
-    open: impl Fn(&Path) -> kvs::Result<E>,
-) -> Result<(), Box<dyn Error>> {
-    println!("{name}, {choice:?}, {keys} keys, {overwrites} overwrites");
+fn run(engine: &str, choice: Choice, keys: u64, overwrites: u64) -> Result<(), Box<dyn Error>> {
+    println!("{engine}, {choice:?}, {keys} keys, {overwrites} overwrites");
     let directory = tempfile::tempdir_in(".")?;
-    let engine = open(directory.path())?;
-    write_all(&engine, directory.path(), choice, keys, overwrites)?;
-    drop(engine);
-    open_again(directory.path(), keys, open)?;
+    let store = open(engine, directory.path())?;
+    write_all(&*store, directory.path(), choice, keys, overwrites)?;
+    drop(store);
+    let mut child = Command::new(std::env::current_exe()?);
+    child.args(["open", engine]).arg(directory.path()).arg(keys.to_string()).status()?;
     Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
-    let keys = numbers.first().copied().unwrap_or(1_000_000);
-    let overwrites = numbers.get(1).copied().unwrap_or(5 * keys);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, engine, directory, keys] = &args[..]
+        && command == "open"
+    {
+        return Ok(open_again(engine, Path::new(directory), keys.parse()?)?);
+    }
+    let number = |nth: usize| args.get(nth).map(|arg| arg.parse()).transpose();
+    let keys: u64 = number(0)?.unwrap_or(1_000_000);
+    let overwrites: u64 = number(1)?.unwrap_or(5 * keys);
+    let engines = if cfg!(feature = "sled") { &["kvs", "sled"][..] } else { &["kvs"] };
     for choice in [Choice::Uniform, Choice::Zipfian] {
-        run("kvs", choice, (keys, overwrites), |path| KvStore::open(path))?;
+        for engine in engines {
+            run(engine, choice, keys, overwrites)?;
+        }
     }
     Ok(())
 }

@@ -15,6 +15,9 @@ use crate::error::Result;
 /// Bytes of a block: a page, the least that the system reads.
 const BLOCK_BYTES: usize = 4096;
 
+/// Bytes of room for a record that are kept for the next one.
+const RECORD_ROOM_BYTES_MAX: usize = 4 << 20;
+
 /// Which block of which segment a slot holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Tag {
@@ -62,6 +65,9 @@ impl Cache {
         len: u32,
         read: impl Fn(&mut [u8], u64) -> Result<usize>,
     ) -> Result<&[u8]> {
+        if self.record.capacity() > RECORD_ROOM_BYTES_MAX {
+            self.record = Vec::new();
+        }
         let (start, len) = (offset as usize % BLOCK_BYTES, len as usize);
         let block = offset / BLOCK_BYTES as u32;
         if len > BLOCK_BYTES || self.tags.is_empty() {

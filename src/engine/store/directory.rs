@@ -51,7 +51,13 @@ impl<D: Disk> Directory<D> {
         .map_err(KvsError::io(format!("cannot open the lock file {}", lock_path.display())))?;
         let context = || format!("cannot lock {}", lock_path.display());
         match lock.try_lock() {
-            Ok(true) => Ok(Directory { disk, path, lock }),
+            Ok(true) => {
+                let directory = Directory { disk, path, lock };
+                if directory.is_initialised()? {
+                    directory.name_holder()?;
+                }
+                Ok(directory)
+            }
             Ok(false) => Err(KvsError::InUse { path, pid: read_pid(&lock) }),
             Err(error) => Err(KvsError::io(context())(error)),
         }

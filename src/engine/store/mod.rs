@@ -11,7 +11,7 @@
 //! * One thread: no lock inside, `&self` methods on one cell.
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
-//! [`directory`] and [`segments`] (many), [`index`] and [`table`], [`write`], [`recover`],
+//! [`directory`] and [`segments`] (many), [`index`] and [`table`], [`write`], [`replay`] and [`recover`],
 //! [`compact`], [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
@@ -24,9 +24,11 @@ mod directory;
 pub mod disk;
 mod index;
 mod inspect;
+mod options;
 mod record;
 mod recover;
 mod repair;
+mod replay;
 mod segment;
 mod segments;
 mod table;
@@ -41,6 +43,9 @@ use self::compact::Cleaner;
 use self::directory::Directory;
 use self::disk::{Disk, OsDisk};
 use self::index::{Index, Location};
+pub use self::options::{
+    COMPACT_THRESHOLD_BYTES_MIN, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
 use self::record::Kind;
 use self::recover::{Recovered, recover};
 pub use self::repair::Repair;
@@ -49,45 +54,6 @@ use self::write::Batch;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::logger;
-
-/// Bytes a segment may be set to have at the least: a header and some records.
-pub const SEGMENT_BYTES_MIN: u64 = 512;
-/// Bytes a segment may be set to have at the most, so that offsets have 32 bits.
-pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// The least compaction threshold: less would be spent on the bytes that
-/// compaction itself writes.
-pub const COMPACT_THRESHOLD_BYTES_MIN: u64 = 4 << 10;
-
-/// How a store behaves. The default suits a store that is embedded.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// Bytes after which a segment is followed by the next one, from
-    /// [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`]. Small ones give space
-    /// back sooner, large ones make fewer files.
-    pub segment_bytes: u64,
-    /// Dead bytes below which nothing is compacted, at least
-    /// [`COMPACT_THRESHOLD_BYTES_MIN`]. Above, compaction begins when half of
-    /// all bytes are dead.
-    pub compact_threshold_bytes: u64,
-    /// Bytes of the read cache; 0 for none.
-    pub cache_bytes: usize,
-    /// Whether writes wait in memory for the next `flush` or `sync`, as a
-    /// server wants that commits once for many clients. Else `set` and
-    /// `remove` hand their record to the system before they return.
-    pub buffered: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            segment_bytes: 32 << 20,
-            compact_threshold_bytes: 1 << 20,
-            cache_bytes: 64 << 20,
-            buffered: false,
-        }
-    }
-}
 
 /// A persistent map from strings to strings in one directory.
 ///
@@ -214,16 +180,6 @@ impl<D: Disk> KvStore<D> {
             syncs: 0,
         };
         Ok(KvStore { inner: RefCell::new(inner) })
-    }
-}
-
-impl Options {
-    /// The options, those that are outside their limits moved to the nearest.
-    fn within_limits(mut self) -> Options {
-        self.segment_bytes = self.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        self.compact_threshold_bytes =
-            self.compact_threshold_bytes.max(COMPACT_THRESHOLD_BYTES_MIN);
-        self
     }
 }
 

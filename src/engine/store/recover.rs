@@ -18,12 +18,14 @@
 //! * Recovery that is cut off at any point can be begun again.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
-use super::index::{Index, Location};
-use super::record::{self, Kind};
+use super::index::Index;
+use super::record;
+use super::replay::{End, Played, Player};
 use super::segment::{HEADER_BYTES, Header, Segment, read_whole};
 use super::segments::Segments;
 use super::write::random_u64;
@@ -42,35 +44,28 @@ pub(super) struct Recovered<D: Disk> {
     pub(super) marked: bool,
 }
 
-/// How a segment ends.
-enum End {
-    /// With a whole record, which is a mark or not.
-    Whole { marked: bool },
-    /// With the mark that the next one follows.
-    Continued,
-    /// Here is no record, but there are bytes.
-    Damaged { reason: String },
+/// Tells how far recovery has come, when it takes long.
+struct Progress {
+    /// When it was last told, or when recovery began.
+    told: Instant,
 }
 
-/// What playing a segment has found.
-struct Played {
-    /// What its header says.
-    header: Header,
-    /// Bytes up to the end of its last intact record.
-    len: u64,
-    /// What is there.
-    end: End,
-}
+impl Progress {
+    /// How long nothing is told, at the most.
+    const PERIOD: Duration = Duration::from_secs(1);
 
-/// Plays segments into an index, one after another.
-#[derive(Default)]
-struct Player {
-    /// The index so far.
-    index: Index,
-    /// The highest number of a segment that a record has retired.
-    retired: u32,
-    /// The bytes of the segment being played.
-    bytes: Vec<u8>,
+    /// Recovery begins.
+    fn new() -> Progress {
+        Progress { told: Instant::now() }
+    }
+
+    /// So many segments, of so many, are read.
+    fn tell(&mut self, read: u32, count: usize) {
+        if self.told.elapsed() >= Progress::PERIOD {
+            logger::info!("read {read} of {count} segments");
+            self.told = Instant::now();
+        }
+    }
 }
 
 /// Opens the segments of a directory, the first of which is made if there is none.
@@ -83,6 +78,7 @@ pub(super) fn recover<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> 
     let mut player = Player::default();
     let mut older = VecDeque::new();
     let mut store = None;
+    let mut progress = Progress::new();
     for &number in &numbers {
         let path = directory.segment_path(number);
         let file = directory.open_segment(number)?;
@@ -95,77 +91,19 @@ pub(super) fn recover<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> 
         };
         check_header(&path, header, number, *store.get_or_insert(header.store))?;
         let played = player.play(&path, header)?;
-        let has_successor = number != newest && !is_empty(&directory, number + 1)?;
         match played.end {
-            End::Continued if number != newest => older.push_back(closed(path, &played)),
-            End::Continued => return Err(missing(&directory, number + 1)),
-            _ if has_successor || number + 1 < newest => return Err(cut_off(&path, &played)),
+            End::Continued if number == newest => return Err(missing(&directory, number + 1)),
+            End::Continued => older.push_back(closed(path, &played)),
             _ => {
-                player.check_oldest(&directory, numbers[0])?;
+                check_newest(&directory, &path, &played, newest)?;
+                check_oldest(&directory, numbers[0], player.retired)?;
                 drop_unfinished(&directory, number, newest)?;
                 return finish(directory, player, older, path, file, played);
             }
         }
+        progress.tell(number - numbers[0] + 1, numbers.len());
     }
     Err(missing(&directory, newest))
-}
-
-impl Player {
-    /// Plays the segment in `self.bytes`, as far as it is intact.
-    fn play(&mut self, path: &Path, header: Header) -> Result<Played> {
-        let bytes = std::mem::take(&mut self.bytes);
-        let mut at = HEADER_BYTES;
-        let mut end = End::Whole { marked: false };
-        while at < bytes.len() {
-            let record = match record::decode(&bytes[at..], header.salt) {
-                Ok(_) if matches!(end, End::Continued) => {
-                    return Err(KvsError::corrupt(path, at as u64, "a record after the last one"));
-                }
-                Ok(record) => record,
-                Err(damage) => {
-                    end = End::Damaged { reason: damage.to_string() };
-                    break;
-                }
-            };
-            let len = record.len();
-            self.apply(&record, header.number, at)
-                .map_err(|reason| KvsError::corrupt(path, at as u64, reason))?;
-            end = match record.kind {
-                Kind::Continued => End::Continued,
-                kind => End::Whole { marked: kind == Kind::Mark },
-            };
-            at += len;
-        }
-        self.bytes = bytes;
-        Ok(Played { header, len: at as u64, end })
-    }
-
-    /// Plays one record.
-    fn apply(
-        &mut self,
-        record: &record::Record<'_>,
-        segment: u32,
-        at: usize,
-    ) -> std::result::Result<(), &'static str> {
-        let location = Location { segment, offset: at as u32, len: record.len() as u32 };
-        match record.kind {
-            Kind::Set => drop(self.index.set(record.key, location)),
-            Kind::Remove => drop(self.index.remove(record.key)),
-            Kind::Mark | Kind::Continued => {}
-            Kind::Retired => {
-                let number = str::from_utf8(record.key).ok().and_then(|key| key.parse().ok());
-                let number = number.ok_or("a retired segment has no number")?;
-                self.retired = self.retired.max(number);
-            }
-        }
-        Ok(())
-    }
-
-    /// Fails unless the oldest segment is the one after the last that may be gone,
-    /// or one that had been about to go.
-    fn check_oldest<D: Disk>(&self, directory: &Directory<D>, oldest: u32) -> Result<()> {
-        if oldest <= self.retired + 1 { Ok(()) } else { Err(missing(directory, self.retired + 1)) }
-    }
 }
 
 /// Makes the first segment of a store.
@@ -198,6 +136,12 @@ fn check_numbers<D: Disk>(directory: &Directory<D>, numbers: &[u32]) -> Result<(
     gap.map_or(Ok(()), |pair| Err(missing(directory, pair[0] + 1)))
 }
 
+/// Fails unless the oldest segment is the one after the last that may be gone,
+/// or one that had been about to go.
+fn check_oldest<D: Disk>(directory: &Directory<D>, oldest: u32, retired: u32) -> Result<()> {
+    if oldest <= retired + 1 { Ok(()) } else { Err(missing(directory, retired + 1)) }
+}
+
 /// Fails when a header is that of another segment.
 fn check_header(path: &Path, header: Header, number: u32, store: u64) -> Result<()> {
     let reason = if header.number != number {
@@ -219,7 +163,7 @@ fn is_empty<D: Disk>(directory: &Directory<D>, number: u32) -> Result<bool> {
 }
 
 /// A segment that has a successor.
-fn closed<F>(path: std::path::PathBuf, played: &Played) -> Segment<F> {
+fn closed<F>(path: PathBuf, played: &Played) -> Segment<F> {
     Segment { path, header: played.header, len: played.len, synced: played.len, file: None }
 }
 
@@ -228,14 +172,23 @@ fn missing<D: Disk>(directory: &Directory<D>, number: u32) -> KvsError {
     KvsError::corrupt(&directory.segment_path(number), 0, "the segment is missing")
 }
 
-/// The error for a segment that ends before the mark that it is continued,
-/// though one with records follows.
-fn cut_off(path: &Path, played: &Played) -> KvsError {
+/// Fails when a segment ends before the mark that it is continued, though one
+/// with records follows.
+fn check_newest<D: Disk>(
+    directory: &Directory<D>,
+    path: &Path,
+    played: &Played,
+    newest: u32,
+) -> Result<()> {
+    let number = played.header.number;
+    if number == newest || number + 1 == newest && is_empty(directory, newest)? {
+        return Ok(());
+    }
     let reason = match &played.end {
         End::Damaged { reason } => reason,
         _ => "records are cut off at its end",
     };
-    KvsError::corrupt(path, played.len, reason)
+    Err(KvsError::corrupt(path, played.len, reason))
 }
 
 /// Removes the segment after `number` if it had been begun without being used.
@@ -248,7 +201,7 @@ fn finish<D: Disk>(
     directory: Directory<D>,
     player: Player,
     older: VecDeque<Segment<D::File>>,
-    path: std::path::PathBuf,
+    path: PathBuf,
     file: D::File,
     played: Played,
 ) -> Result<Recovered<D>> {
@@ -271,7 +224,6 @@ fn finish<D: Disk>(
     }
     active.sync()?;
     directory.sync()?;
-    directory.name_holder()?;
     let marked = matches!(end, End::Whole { marked: true });
     let segments = Segments::new(directory, older, active);
     Ok(Recovered { segments, index: player.index, was_cut, marked })

@@ -30,6 +30,8 @@ use crate::error::{KvsError, Result};
 /// Bytes a batch may have before another record is added. It is more than the
 /// server executes in a turn, which a failure must undo as a whole.
 const BATCH_BYTES_MAX: usize = 32 << 20;
+/// Bytes of room that an empty batch keeps for the next one.
+const BATCH_ROOM_BYTES_MAX: usize = 4 << 20;
 /// Bytes that are written without a sync at the most, whoever asks for none:
 /// so that closing a segment has little left to wait for.
 const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
@@ -41,6 +43,16 @@ pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     /// Where the key of each set or remove in `bytes` was before, in order.
     replaced: Vec<Option<Location>>,
+}
+
+impl Batch {
+    /// Empties it, and gives back the room that a common batch does not need.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(BATCH_ROOM_BYTES_MAX);
+        self.replaced.clear();
+        self.replaced.shrink_to(BATCH_ROOM_BYTES_MAX / size_of::<Option<Location>>());
+    }
 }
 
 /// A random number that no peer can guess, from the seeds that std draws for
@@ -106,8 +118,7 @@ impl<D: Disk> Inner<D> {
         let written = self.write_batch(durable);
         match &written {
             Ok(()) => {
-                self.batch.bytes.clear();
-                self.batch.replaced.clear();
+                self.batch.clear();
                 self.remove_retired();
             }
             Err(error) => {
@@ -173,8 +184,7 @@ impl<D: Disk> Inner<D> {
         for (key, replaced) in keys.into_iter().zip(&self.batch.replaced).rev() {
             self.index.restore(key, *replaced);
         }
-        self.batch.bytes.clear();
-        self.batch.replaced.clear();
+        self.batch.clear();
         self.cleaner.undo_batch(segment, start);
     }
 
