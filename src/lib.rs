@@ -10,6 +10,7 @@ pub mod logger;
 pub mod protocol;
 mod server;
 
+pub use client::{KvsClient, TIMEOUT};
 pub use engine::KvsEngine;
 #[doc(hidden)]
 pub use engine::store::disk;
