@@ -13,6 +13,7 @@ mod server;
 pub use engine::KvsEngine;
 pub use engine::store::{KvStore, Options};
 pub use error::{KvsError, Result, ServerMessage};
+pub use server::{Fsync, KvsServer, ServerOptions, Stop, StopHandle, UnknownFsync};
 
 /// The specification's other name of [`KvStore`].
 pub type KvsStore = KvStore;

@@ -55,3 +55,33 @@ pub trait KvsEngine {
         Vec::new()
     }
 }
+
+impl<E: KvsEngine + ?Sized> KvsEngine for Box<E> {
+    fn set(&self, key: String, value: String) -> Result<()> {
+        (**self).set(key, value)
+    }
+
+    fn get(&self, key: String) -> Result<Option<String>> {
+        (**self).get(key)
+    }
+
+    fn remove(&self, key: String) -> Result<()> {
+        (**self).remove(key)
+    }
+
+    fn flush(&self) -> Result<()> {
+        (**self).flush()
+    }
+
+    fn sync(&self) -> Result<()> {
+        (**self).sync()
+    }
+
+    fn maintain(&self) -> Result<bool> {
+        (**self).maintain()
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        (**self).stats()
+    }
+}
