@@ -4,7 +4,8 @@
 //! own engine and [`SledKvStore`](crate::SledKvStore) wraps sled; one suite of
 //! tests runs for both and against a map in memory (`tests/engines.rs`).
 
-pub(crate) mod choice;
+pub mod choice;
+mod private;
 #[cfg(feature = "sled")]
 pub(crate) mod sled;
 pub(crate) mod store;

@@ -108,7 +108,7 @@ fn replies_are_the_same_wherever_the_input_is_split() {
             vec!["ERR", "incomplete"]
         ]
     );
-    for at in 0..=input.len() {
+    for at in 1..input.len() {
         assert_eq!(sent(&mut connection(&[&input[..at], &input[at..]], true)), whole, "at {at}");
     }
     let bytes: Vec<&[u8]> = input.chunks(1).collect();
