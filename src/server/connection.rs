@@ -11,40 +11,19 @@
 //!
 //! The way of a connection: lines are executed until the peer ends its input,
 //! or a request or a web page's line ends the connection; what is left to send
-//! is sent; the peer is told that no more comes; and unless it has ended too,
-//! its input is dropped for a while. A socket that is closed with input unread
-//! is reset, and a reset destroys replies that the peer has not read yet.
+//! is sent; then it lingers ([`life`](super::life)).
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::inbox::{Inbox, Piece};
+use super::life::{Life, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
 use crate::protocol::{Code, Fault, Reply, Request, decode_request};
 
-/// How long a closed connection waits for the peer's end: some round trips of
-/// a slow network.
-const LINGER_MAX: Duration = Duration::from_secs(2);
-/// Bytes that a closed connection reads and drops while it waits: more than
-/// was on its way when the peer was told.
-const LINGER_BYTES_MAX: usize = 4 << 20;
 /// Reads that a connection drops when the server ends and cannot wait: what
 /// a socket holds unread by default.
 const FAREWELL_READS_MAX: usize = 16;
-
-/// What a client is connected by.
-pub(super) trait Socket: Read + Write {
-    /// Tells the peer that nothing more comes; reading goes on.
-    fn end_writes(&mut self) -> io::Result<()>;
-}
-
-impl Socket for TcpStream {
-    fn end_writes(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
 
 /// What came of a request.
 #[derive(Debug)]
@@ -66,22 +45,6 @@ enum Phase {
     Closing,
     /// No more; the client waits for the server's end.
     AwaitsEnd,
-}
-
-/// What can still be done with the socket.
-#[derive(Clone, Copy, Debug)]
-enum Life {
-    /// Everything.
-    Open,
-    /// All is sent and said so; input is dropped until the peer ends too.
-    Lingering {
-        /// When it has had time enough.
-        until: Instant,
-        /// Bytes that may still come.
-        bytes_left: usize,
-    },
-    /// Nothing; the connection is to be dropped.
-    Dead,
 }
 
 /// One client.
@@ -140,13 +103,11 @@ impl<S: Socket> Connection<S> {
 
     /// Keeps what was read, or drops it when nothing is executed any more.
     fn take_in(&mut self, bytes: &[u8]) {
-        let Life::Lingering { until, bytes_left } = self.life else {
-            return self.inbox.take_in(bytes);
-        };
-        self.life = match bytes_left.checked_sub(bytes.len()) {
-            Some(bytes_left) => Life::Lingering { until, bytes_left },
-            None => Life::Dead,
-        };
+        if self.life.is_open() {
+            self.inbox.take_in(bytes);
+        } else {
+            self.life = self.life.after_dropping(bytes.len());
+        }
     }
 
     /// Executes lines until there are no whole ones, `bytes_max` of input have
@@ -215,7 +176,7 @@ impl<S: Socket> Connection<S> {
             self.life = Life::Dead;
         }
         let is_last = self.turn_start == Phase::Closing && self.outbox.waiting_bytes() == 0;
-        if is_last && matches!(self.life, Life::Open) {
+        if is_last && self.life.is_open() {
             self.life = self.after_last_reply(now);
         }
     }
@@ -225,7 +186,7 @@ impl<S: Socket> Connection<S> {
         if self.inbox.is_ended() || self.socket.end_writes().is_err() {
             return Life::Dead;
         }
-        Life::Lingering { until: now + LINGER_MAX, bytes_left: LINGER_BYTES_MAX }
+        Life::lingering(now)
     }
 
     /// As [`drain`](Self::drain), but without lingering: once all is sent, what
@@ -263,16 +224,14 @@ impl<S: Socket> Connection<S> {
 
     /// Ends a lingering that has lasted long enough.
     pub(super) fn expire(&mut self, now: Instant) {
-        if matches!(self.life, Life::Lingering { until, .. } if until <= now) {
-            self.life = Life::Dead;
-        }
+        self.life = self.life.at(now);
     }
 
     /// Whether executing would get further.
     pub(super) fn can_execute(&self) -> bool {
         self.inbox.is_pending()
             && self.phase == Phase::Serving
-            && matches!(self.life, Life::Open)
+            && self.life.is_open()
             && self.has_room()
     }
 
@@ -280,27 +239,22 @@ impl<S: Socket> Connection<S> {
     pub(super) fn can_drain(&self) -> bool {
         (self.outbox.is_due() || self.turn_start == Phase::Closing)
             && !self.outbox.is_blocked()
-            && matches!(self.life, Life::Open)
+            && self.life.is_open()
     }
 
     /// Whether more input is of use: only once what has come is executed, which
     /// bounds the inbox.
     pub(super) fn wants_read(&self) -> bool {
-        match self.life {
-            Life::Open => {
-                !self.inbox.is_ended()
-                    && !self.inbox.is_pending()
-                    && self.phase == Phase::Serving
-                    && self.has_room()
-            }
-            Life::Lingering { .. } => true,
-            Life::Dead => false,
-        }
+        let is_served = !self.inbox.is_ended()
+            && !self.inbox.is_pending()
+            && self.phase == Phase::Serving
+            && self.has_room();
+        self.life.is_lingering() || (self.life.is_open() && is_served)
     }
 
     /// Whether something waits until the socket has room.
     pub(super) fn wants_write(&self) -> bool {
-        self.outbox.is_blocked() && matches!(self.life, Life::Open)
+        self.outbox.is_blocked() && self.life.is_open()
     }
 
     /// Whether so few replies wait that there may be more.
@@ -315,12 +269,12 @@ impl<S: Socket> Connection<S> {
 
     /// Whether all is sent and only the peer's end is awaited.
     pub(super) fn is_lingering(&self) -> bool {
-        matches!(self.life, Life::Lingering { .. })
+        self.life.is_lingering()
     }
 
     /// Whether the connection is to be dropped.
     pub(super) fn is_dead(&self) -> bool {
-        matches!(self.life, Life::Dead)
+        self.life.is_dead()
     }
 
     /// Bytes of replies that wait.

@@ -1,8 +1,9 @@
 //! A connection over a socket of the test's.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Write};
 
+use super::super::life::{LINGER_BYTES_MAX, LINGER_MAX};
 use super::*;
 
 /// A socket that gives these chunks, then blocks or ends, and keeps what it gets.

@@ -22,6 +22,7 @@ mod durability;
 mod end;
 mod execute;
 mod inbox;
+mod life;
 mod options;
 mod outbox;
 mod pace;
