@@ -69,6 +69,11 @@ pub enum KvsError {
         /// The engine whose data it holds.
         found: &'static str,
     },
+    /// The directory holds the data of both engines, and only one can be meant.
+    BothEngines {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// No engine has this name.
     UnknownEngine(String),
     /// The engine was left out of this build.
@@ -144,6 +149,11 @@ impl fmt::Display for KvsError {
             KvsError::WrongEngine { path, asked, found } => write!(
                 f,
                 "{} holds data of the engine '{found}', so the engine '{asked}' cannot open it",
+                path.display()
+            ),
+            KvsError::BothEngines { path } => write!(
+                f,
+                "{} holds data of both engines: move its 'kvs' or its 'sled' away",
                 path.display()
             ),
             KvsError::UnknownEngine(name) => {

@@ -2,6 +2,8 @@
 //!
 //! Not here: the protocol, which [`KvsClient`] speaks.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::io::Read;

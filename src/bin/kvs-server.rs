@@ -1,2 +1,261 @@
-//! `kvs-server`.
-fn main() {}
+//! `kvs-server`: flags, logger, exit status. The server itself is
+//! [`kvs::KvsServer`].
+//!
+//! In this order: all arguments are read and checked, the address is bound, the
+//! engine is chosen and opened, and then clients are served. A failure of any
+//! step leaves nothing of the later ones behind.
+
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::fmt::Display;
+use std::io::{BufWriter, ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use common::{ADDR, Failure, init_logger, parse_addr, print};
+use kvs::args::{Arg, ArgsError, Lexer, parse_size};
+use kvs::choice::{self, EngineName};
+use kvs::logger::{Level, info, warn};
+use kvs::{KvStore, KvsError, KvsServer, Options, ServerOptions, Stop};
+
+/// Printed for `--help`.
+const HELP: &str = "\
+kvs-server serves a persistent key/value store over a text protocol.
+
+Usage: kvs-server [FLAGS]            serve
+       kvs-server --inspect [FLAGS]  print every record of the engine kvs
+       kvs-server --repair [FLAGS]   keep what is intact of a damaged kvs, which
+                                     is set aside, and say what is lost
+
+  --addr IP:PORT             listen there [127.0.0.1:4000]
+  --engine kvs|sled          store with that engine [the one in use, else kvs]
+  --dir PATH                 keep the data there [the current directory]
+  --fsync POLICY             when an answered write is on the disk: always (before
+                             it is answered), everysec, never [always]
+  --log LEVEL                off, error, warn, info, debug or trace [KVS_LOG, else info]
+  --segment-size BYTES       begin a new file after that many [32M]
+  --compact-threshold BYTES  compact from that many dead bytes on [1M]
+  --cache BYTES              keep that many read bytes in memory [64M]
+  --max-line BYTES           refuse longer requests [1M]
+  --max-clients N            serve no more at a time [4096]
+  -h, --help                 print this
+  -V, -v, --version          print the version
+
+BYTES may end in K, M or G. Sizes of segments go from 512 to 1G, the compaction
+threshold is 4K at least, a line 16 bytes to 256M. NO_COLOR switches colours off.
+There is no authentication: whoever reaches the address can read, write and stop.
+
+Exit status: 0 after SHUTDOWN, SIGINT or SIGTERM; 1 when the server cannot start
+or not everything could be kept, or --inspect has found damage; 2 when the flags
+are wrong; 128 and the signal's number when a second signal cut the end short.
+";
+
+/// What the server is, for `--version` and the line that tells of the start.
+const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
+/// Bytes of a line: enough for the shortest requests, and no more than can be
+/// held for each client.
+const LINE_BYTES: RangeInclusive<u64> = 16..=256 << 20;
+/// Bytes of a segment.
+const SEGMENT_BYTES: RangeInclusive<u64> = kvs::SEGMENT_BYTES_MIN..=kvs::SEGMENT_BYTES_MAX;
+/// Dead bytes before compaction.
+const THRESHOLD_BYTES: RangeInclusive<u64> = kvs::COMPACT_THRESHOLD_BYTES_MIN..=u64::MAX;
+/// Bytes of the cache.
+const CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+/// Clients at a time.
+const CLIENTS: RangeInclusive<usize> = 1..=1_000_000;
+
+/// What is to be done.
+enum Mode {
+    /// Serve.
+    Serve,
+    /// Print every record.
+    Inspect,
+    /// Keep what is intact.
+    Repair,
+}
+
+/// What was asked for on the command line, checked.
+struct Flags {
+    /// What is to be done.
+    mode: Mode,
+    /// Where to listen.
+    addr: SocketAddr,
+    /// The engine, if one was named.
+    engine: Option<EngineName>,
+    /// The data directory.
+    dir: PathBuf,
+    /// The logger's level, if one was named.
+    level: Option<Level>,
+    /// The built-in engine's options.
+    store: Options,
+    /// The server's.
+    server: ServerOptions,
+}
+
+fn main() -> ExitCode {
+    common::exit("kvs-server", run())
+}
+
+/// Does what the command line asks for.
+fn run() -> Result<(), Failure> {
+    let Some(flags) = read_flags()? else { return Ok(()) };
+    init_logger(flags.level, Level::Info)?;
+    match flags.mode {
+        Mode::Serve => Ok(serve(flags)?),
+        Mode::Inspect => inspect(flags),
+        Mode::Repair => repair(flags),
+    }
+}
+
+/// Reads the command line; `None` when help or version was all it asked for.
+fn read_flags() -> Result<Option<Flags>, Failure> {
+    let mut flags = Flags {
+        mode: Mode::Serve,
+        addr: parse_addr(ADDR).map_err(Failure::Usage)?,
+        engine: None,
+        dir: PathBuf::from("."),
+        level: None,
+        store: Options::default(),
+        server: ServerOptions::default(),
+    };
+    // In the server a turn's writes go to the system together.
+    flags.store.buffered = true;
+    let version = format!("{VERSION}\n");
+    let mut args = Lexer::new(std::env::args_os().skip(1));
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Short('h') => return print(HELP.as_bytes()).map(|()| None),
+            Arg::Short('V' | 'v') => return print(version.as_bytes()).map(|()| None),
+            Arg::Long(name) => match name.as_str() {
+                "help" => return print(HELP.as_bytes()).map(|()| None),
+                "version" => return print(version.as_bytes()).map(|()| None),
+                name => set_flag(&mut flags, name, &mut args)?,
+            },
+            Arg::Short(_) => return Err(args.unknown().into()),
+            Arg::Word(word) => {
+                let reason = format!("it takes no words, such as '{}'", word.escape_debug());
+                return Err(ArgsError::Words(reason).into());
+            }
+        }
+    }
+    Ok(Some(flags))
+}
+
+/// Takes one flag, and its value.
+fn set_flag<I>(flags: &mut Flags, name: &str, args: &mut Lexer<I>) -> Result<(), ArgsError>
+where
+    I: Iterator<Item = std::ffi::OsString>,
+{
+    let (store, server) = (&mut flags.store, &mut flags.server);
+    let line_bytes = |text: &str| size(text, LINE_BYTES).map(|bytes| bytes as usize);
+    let cache_bytes = |text: &str| size(text, CACHE_BYTES).map(|bytes| bytes as usize);
+    match name {
+        "inspect" => flags.mode = Mode::Inspect,
+        "repair" => flags.mode = Mode::Repair,
+        "addr" => flags.addr = args.parsed_value(parse_addr)?,
+        "engine" => flags.engine = Some(args.parsed_value(parsed)?),
+        "dir" => flags.dir = PathBuf::from(args.value()?),
+        "fsync" => server.fsync = args.parsed_value(parsed)?,
+        "log" => flags.level = Some(args.parsed_value(parsed)?),
+        "segment-size" => store.segment_bytes = args.parsed_value(|t| size(t, SEGMENT_BYTES))?,
+        "compact-threshold" => {
+            store.compact_threshold_bytes = args.parsed_value(|t| size(t, THRESHOLD_BYTES))?;
+        }
+        "cache" => store.cache_bytes = args.parsed_value(cache_bytes)?,
+        "max-line" => server.line_bytes_max = args.parsed_value(line_bytes)?,
+        "max-clients" => server.clients_max = args.parsed_value(clients)?,
+        _ => return Err(args.unknown()),
+    }
+    Ok(())
+}
+
+/// Reads a value by the names that its type has.
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// Reads a number of bytes within limits.
+fn size(text: &str, limits: RangeInclusive<u64>) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if limits.contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("it has to be from {} to {} bytes", limits.start(), limits.end()))
+}
+
+/// Reads a number of clients.
+fn clients(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| CLIENTS.contains(count));
+    let limits = || format!("it has to be a number from {} to {}", CLIENTS.start(), CLIENTS.end());
+    count.ok_or_else(limits)
+}
+
+/// Serves until the end.
+fn serve(flags: Flags) -> kvs::Result<()> {
+    // Before anything that takes long, so that a signal during recovery is heard.
+    let context = "cannot catch signals".to_owned();
+    let stop = Stop::on_signals().map_err(|source| KvsError::Io { context, source })?;
+    // Before the engine, so that a taken address leaves nothing behind; clients
+    // wait in the listener's queue until the engine is open.
+    let context = format!("cannot listen on {}", flags.addr);
+    let listener =
+        TcpListener::bind(flags.addr).map_err(|source| KvsError::Io { context, source })?;
+    let name = choice::choose(&flags.dir, flags.engine)?;
+    let engine = choice::open(&flags.dir, name, &flags.store)?;
+    let server = KvsServer::new(listener, engine, flags.server)?;
+    let address = server.local_addr();
+    if !address.ip().is_loopback() {
+        warn!("no authentication: whoever reaches {address} can read, write and stop this server");
+    }
+    let (engine, dir) = (name.as_str(), flags.dir.display());
+    info!("{VERSION} listening on {address}, engine {engine}, directory {dir}");
+    server.run(stop)?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Prints every record of the store.
+fn inspect(flags: Flags) -> Result<(), Failure> {
+    let directory = kvs_directory(&flags)?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let context = "cannot print".to_owned();
+    let inspected = KvStore::inspect(&directory, &mut out);
+    let printed = out.flush().map_err(|source| KvsError::Io { context, source });
+    match inspected.and_then(|damaged| printed.map(|()| damaged)) {
+        Ok(0) => Ok(()),
+        Ok(damaged) => Err(Failure::Failed(format!("{damaged} damaged ranges").into())),
+        // Its reader has gone, as `head` does.
+        Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Keeps what is intact of the store, and prints what is not.
+fn repair(flags: Flags) -> Result<(), Failure> {
+    let repair = KvStore::repair(&kvs_directory(&flags)?)?;
+    let lost = repair.lost.iter().map(|lost| format!("lost: {lost}\n"));
+    let mut text: String = lost.collect();
+    text += &match repair.set_aside {
+        None => format!("nothing is damaged; the store has {} keys\n", repair.keys),
+        Some(path) => format!(
+            "the repaired store has {} keys; the damaged one is in {}\n",
+            repair.keys,
+            path.display()
+        ),
+    };
+    print(text.as_bytes())
+}
+
+/// The directory of the engine kvs, which only it is to be looked at with.
+fn kvs_directory(flags: &Flags) -> Result<PathBuf, Failure> {
+    if flags.engine == Some(EngineName::Sled) {
+        let reason = "--inspect and --repair are for the engine kvs".to_owned();
+        return Err(ArgsError::Words(reason).into());
+    }
+    Ok(flags.dir.join(EngineName::Kvs.as_str()))
+}

@@ -4,7 +4,8 @@
 //! own engine and [`SledKvStore`](crate::SledKvStore) wraps sled; one suite of
 //! tests runs for both and against a map in memory (`tests/engines.rs`).
 
-pub(crate) mod choice;
+pub mod choice;
+mod private;
 #[cfg(feature = "sled")]
 pub(crate) mod sled;
 pub(crate) mod store;
@@ -53,5 +54,35 @@ pub trait KvsEngine {
     /// Figures to show to an operator, each a name and a number.
     fn stats(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+}
+
+impl<E: KvsEngine + ?Sized> KvsEngine for Box<E> {
+    fn set(&self, key: String, value: String) -> Result<()> {
+        (**self).set(key, value)
+    }
+
+    fn get(&self, key: String) -> Result<Option<String>> {
+        (**self).get(key)
+    }
+
+    fn remove(&self, key: String) -> Result<()> {
+        (**self).remove(key)
+    }
+
+    fn flush(&self) -> Result<()> {
+        (**self).flush()
+    }
+
+    fn sync(&self) -> Result<()> {
+        (**self).sync()
+    }
+
+    fn maintain(&self) -> Result<bool> {
+        (**self).maintain()
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        (**self).stats()
     }
 }

@@ -24,8 +24,6 @@ pub(crate) enum Failure {
     Usage(String),
     /// The command failed.
     Failed(Box<dyn Error>),
-    /// It failed as it is expected to sometimes: what it prints is printed.
-    Quiet,
 }
 
 impl From<ArgsError> for Failure {
@@ -48,7 +46,6 @@ pub(crate) fn exit(program: &str, result: Result<(), Failure>) -> ExitCode {
             (format!("{program}: {fault}; see '{program} --help'\n"), USAGE)
         }
         Err(Failure::Failed(error)) => (chain_text(&*error), FAILED),
-        Err(Failure::Quiet) => (String::new(), FAILED),
     };
     // An error of this write is ignored: there is nowhere left to tell of it.
     let _ = io::stderr().write_all(text.as_bytes());

@@ -1,0 +1,310 @@
+//! One client: bytes in, lines executed, bytes out, and its end.
+//!
+//! Generic over the socket, so that everything here is tested without one.
+//! Not here: what a request does, when a turn's writes are safe, `poll`, other
+//! clients.
+//!
+//! A turn is a transaction: nothing that it executes is final, and none of its
+//! replies is sent, before [`commit`](Connection::commit). When the engine
+//! could not keep the turn's writes, [`rollback`](Connection::rollback) has the
+//! same lines executed once more.
+//!
+//! The way of a connection: lines are executed until the peer ends its input,
+//! or a request or a web page's line ends the connection; what is left to send
+//! is sent; then it lingers ([`life`](super::life)).
+
+use std::time::Instant;
+
+use super::inbox::{Inbox, Piece};
+use super::life::{Life, Socket};
+use super::options::ServerOptions;
+use super::outbox::{Outbox, is_transient};
+use crate::protocol::{Code, Fault, Reply, Request, decode_request};
+
+/// Reads that a connection drops when the server ends and cannot wait: what
+/// a socket holds unread by default.
+const FAREWELL_READS_MAX: usize = 16;
+
+/// What came of a request.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The reply; the next line is due.
+    Reply(Reply),
+    /// The reply, after which the connection ends.
+    Last(Reply),
+    /// The reply comes when the server has ended, by [`Connection::finish`].
+    Later,
+}
+
+/// Whether lines are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// They are.
+    Serving,
+    /// No more; the connection ends when the replies are out.
+    Closing,
+    /// No more; the client waits for the server's end.
+    AwaitsEnd,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    /// What it is connected by.
+    socket: S,
+    /// What it sent.
+    inbox: Inbox,
+    /// What it is to be sent.
+    outbox: Outbox,
+    /// Bytes of waiting replies above which no line is executed.
+    outbox_bytes_max: usize,
+    /// Bytes of a line, for the message that says it is too long.
+    line_bytes_max: usize,
+    /// Whether lines are executed, after this turn.
+    phase: Phase,
+    /// Whether they were when it began.
+    turn_start: Phase,
+    /// What can still be done with the socket.
+    life: Life,
+}
+
+impl<S: Socket> Connection<S> {
+    /// A new client.
+    pub(super) fn new(socket: S, options: &ServerOptions) -> Connection<S> {
+        Connection {
+            socket,
+            inbox: Inbox::new(options.line_bytes_max),
+            outbox: Outbox::default(),
+            outbox_bytes_max: options.outbox_bytes_max,
+            line_bytes_max: options.line_bytes_max,
+            phase: Phase::Serving,
+            turn_start: Phase::Serving,
+            life: Life::Open,
+        }
+    }
+
+    /// Reads once, at most as much as `scratch` holds, which all clients share.
+    pub(super) fn fill(&mut self, scratch: &mut [u8]) {
+        match self.socket.read(scratch) {
+            Ok(0) => self.end_input(),
+            Ok(count) => self.take_in(&scratch[..count]),
+            Err(e) if is_transient(&e) => {}
+            Err(_) => self.life = Life::Dead,
+        }
+    }
+
+    /// No more input comes. What has come is still executed and answered.
+    fn end_input(&mut self) {
+        self.inbox.end();
+        if self.is_lingering() {
+            self.life = Life::Dead;
+        }
+    }
+
+    /// Keeps what was read, or drops it when nothing is executed any more.
+    fn take_in(&mut self, bytes: &[u8]) {
+        if self.life.is_open() {
+            self.inbox.take_in(bytes);
+        } else {
+            self.life = self.life.after_dropping(bytes.len());
+        }
+    }
+
+    /// Executes lines until there are no whole ones, `bytes_max` of input have
+    /// been, or too many replies wait. Returns the bytes of input executed.
+    pub(super) fn execute(
+        &mut self,
+        bytes_max: usize,
+        mut answer: impl FnMut(Request) -> Outcome,
+    ) -> usize {
+        let start = self.inbox.executed();
+        while self.can_execute() && self.inbox.executed() - start < bytes_max {
+            let outcome = match self.inbox.next() {
+                Piece::Line(line) => execute_line(line, &mut answer),
+                Piece::TooLong => Outcome::Reply(too_long(self.line_bytes_max)),
+                Piece::CutOff => Outcome::Last(cut_off()),
+                Piece::End => {
+                    self.phase = Phase::Closing;
+                    break;
+                }
+                Piece::Wait => break,
+                Piece::Nothing => continue,
+            };
+            self.conclude(outcome);
+        }
+        self.inbox.executed() - start
+    }
+
+    /// Does what came of a request.
+    fn conclude(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Reply(reply) => self.outbox.push(&reply),
+            Outcome::Last(reply) => {
+                self.outbox.push(&reply);
+                self.phase = Phase::Closing;
+            }
+            Outcome::Later => self.phase = Phase::AwaitsEnd,
+        }
+    }
+
+    /// Makes what this turn executed final: its replies may be sent.
+    pub(super) fn commit(&mut self) {
+        self.inbox.commit();
+        self.outbox.commit();
+        self.turn_start = self.phase;
+        if self.phase != Phase::Serving {
+            self.inbox.clear();
+        }
+    }
+
+    /// Takes back what this turn executed, and says how many bytes of input
+    /// that were: executing as many again executes the same lines.
+    pub(super) fn rollback(&mut self) -> usize {
+        self.outbox.rollback();
+        self.phase = self.turn_start;
+        self.inbox.rollback()
+    }
+
+    /// Whether this turn has done anything that is not committed.
+    pub(super) fn is_uncommitted(&self) -> bool {
+        self.inbox.executed() > 0 || self.outbox.is_uncommitted() || self.phase != self.turn_start
+    }
+
+    /// Writes once, and goes on to the end of the connection when that is due.
+    pub(super) fn drain(&mut self, now: Instant) {
+        if self.outbox.is_due() && self.outbox.write_to(&mut self.socket).is_err() {
+            self.life = Life::Dead;
+        }
+        let is_last = self.turn_start == Phase::Closing && self.outbox.waiting_bytes() == 0;
+        if is_last && self.life.is_open() {
+            self.life = self.after_last_reply(now);
+        }
+    }
+
+    /// How a connection goes on that has sent its last reply.
+    fn after_last_reply(&mut self, now: Instant) -> Life {
+        if self.inbox.is_ended() || self.socket.end_writes().is_err() {
+            return Life::Dead;
+        }
+        Life::lingering(now)
+    }
+
+    /// As [`drain`](Self::drain), but without lingering: once all is sent, what
+    /// has already come is dropped, and then the connection is.
+    pub(super) fn take_leave(&mut self, now: Instant, scratch: &mut [u8]) {
+        if self.can_drain() {
+            self.drain(now);
+        }
+        for _ in 0..FAREWELL_READS_MAX {
+            match self.is_lingering().then(|| self.socket.read(scratch)) {
+                Some(Ok(1..)) => {}
+                Some(_) => self.life = Life::Dead,
+                None => return,
+            }
+        }
+        self.life = Life::Dead;
+    }
+
+    /// Gives a last reply from outside of a turn, and begins to close.
+    pub(super) fn finish(&mut self, reply: &Reply) {
+        self.outbox.push(reply);
+        self.close();
+    }
+
+    /// Begins to close: nothing more is executed, what has been is sent.
+    pub(super) fn close(&mut self) {
+        self.phase = Phase::Closing;
+        self.commit();
+    }
+
+    /// Takes note that the socket can be written to again.
+    pub(super) fn unblock(&mut self) {
+        self.outbox.unblock();
+    }
+
+    /// Ends a lingering that has lasted long enough.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.life = self.life.at(now);
+    }
+
+    /// Whether executing would get further.
+    pub(super) fn can_execute(&self) -> bool {
+        self.inbox.is_pending()
+            && self.phase == Phase::Serving
+            && self.life.is_open()
+            && self.has_room()
+    }
+
+    /// Whether a write would get further, or to the end of the connection.
+    pub(super) fn can_drain(&self) -> bool {
+        (self.outbox.is_due() || self.turn_start == Phase::Closing)
+            && !self.outbox.is_blocked()
+            && self.life.is_open()
+    }
+
+    /// Whether more input is of use: only once what has come is executed, which
+    /// bounds the inbox.
+    pub(super) fn wants_read(&self) -> bool {
+        let is_served = !self.inbox.is_ended()
+            && !self.inbox.is_pending()
+            && self.phase == Phase::Serving
+            && self.has_room();
+        self.life.is_lingering() || (self.life.is_open() && is_served)
+    }
+
+    /// Whether something waits until the socket has room.
+    pub(super) fn wants_write(&self) -> bool {
+        self.outbox.is_blocked() && self.life.is_open()
+    }
+
+    /// Whether so few replies wait that there may be more.
+    fn has_room(&self) -> bool {
+        self.outbox.waiting_bytes() < self.outbox_bytes_max
+    }
+
+    /// Whether the client waits for the server's end.
+    pub(super) fn awaits_end(&self) -> bool {
+        self.turn_start == Phase::AwaitsEnd && !self.is_dead()
+    }
+
+    /// Whether all is sent and only the peer's end is awaited.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.life.is_lingering()
+    }
+
+    /// Whether the connection is to be dropped.
+    pub(super) fn is_dead(&self) -> bool {
+        self.life.is_dead()
+    }
+
+    /// Bytes of replies that wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.outbox.waiting_bytes()
+    }
+}
+
+/// Executes one line.
+fn execute_line(line: &[u8], answer: &mut impl FnMut(Request) -> Outcome) -> Outcome {
+    match decode_request(line) {
+        Ok(request) => answer(request),
+        // Nothing after it is looked at: a web page must not drive the server.
+        Err(fault) if fault.closes() => Outcome::Last(Reply::Error(fault)),
+        Err(fault) => Outcome::Reply(Reply::Error(fault)),
+    }
+}
+
+/// The answer to a line over the limit.
+fn too_long(max: usize) -> Reply {
+    let message = format!("the line is longer than the limit of {max} bytes");
+    Reply::Error(Fault::new(Code::TooLong, message))
+}
+
+/// The answer to a line without an end.
+fn cut_off() -> Reply {
+    let message = "the input ended within this line, so it was not carried out";
+    Reply::Error(Fault::new(Code::Incomplete, message))
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

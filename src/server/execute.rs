@@ -1,0 +1,136 @@
+//! What each request does: the only `match` over [`Request`] in the server.
+//!
+//! Not here: lines, sockets, when writes are safe.
+
+use super::connection::Outcome;
+use super::counters::Counters;
+use crate::engine::KvsEngine;
+use crate::error::{KvsError, Result};
+use crate::protocol::{Code, Fault, HELP, Reply, Request};
+
+/// Carries out the requests of one turn.
+pub(super) struct Executor<'a, E: ?Sized> {
+    /// Where keys and values are.
+    engine: &'a E,
+    /// What `STATS` shows of the server.
+    counters: &'a Counters,
+    /// Why writes are refused, when they are.
+    refusal: Option<&'a KvsError>,
+    /// Whether the engine has taken a write.
+    wrote: bool,
+    /// Requests carried out.
+    requests: u64,
+    /// What the engine failed with last.
+    failure: Option<KvsError>,
+    /// Whether a write failed after others had succeeded.
+    is_broken: bool,
+}
+
+/// What an executor has done.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// Whether there is something to commit.
+    pub(super) wrote: bool,
+    /// Requests carried out.
+    pub(super) requests: u64,
+    /// What the engine failed with last.
+    pub(super) failure: Option<KvsError>,
+    /// Whether that was a write after others had succeeded. The engine may have
+    /// had to undo those too: its buffer is theirs as well.
+    pub(super) is_broken: bool,
+}
+
+impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
+    /// Carries out everything.
+    pub(super) fn new(engine: &'a E, counters: &'a Counters) -> Executor<'a, E> {
+        Executor {
+            engine,
+            counters,
+            refusal: None,
+            wrote: false,
+            requests: 0,
+            failure: None,
+            is_broken: false,
+        }
+    }
+
+    /// Carries out reads, and answers writes with why they could not be kept.
+    pub(super) fn refusing_writes(self, why: &'a KvsError) -> Executor<'a, E> {
+        Executor { refusal: Some(why), ..self }
+    }
+
+    /// What has been done, when all is.
+    pub(super) fn done(self) -> Done {
+        let Executor { wrote, requests, failure, is_broken, .. } = self;
+        Done { wrote, requests, failure, is_broken }
+    }
+
+    /// Carries out one request.
+    pub(super) fn execute(&mut self, request: Request) -> Outcome {
+        self.requests += 1;
+        Outcome::Reply(match request {
+            Request::Set { key, value } => self.write(|engine| engine.set(key, value)),
+            Request::Remove { key } => self.write(|engine| engine.remove(key)),
+            Request::Get { key } => self.get(key),
+            Request::Ping => Reply::Pong,
+            Request::Stats => self.stats(),
+            Request::Help => Reply::Help(HELP.to_owned()),
+            Request::Quit => return Outcome::Last(Reply::Ok),
+            Request::Shutdown => return Outcome::Later,
+        })
+    }
+
+    /// Lets the engine write, unless writes are refused.
+    fn write(&mut self, write: impl FnOnce(&E) -> Result<()>) -> Reply {
+        if let Some(why) = self.refusal {
+            return storage_error(why);
+        }
+        match write(self.engine) {
+            Ok(()) => {
+                self.wrote = true;
+                Reply::Ok
+            }
+            Err(KvsError::KeyNotFound) => Reply::NotFound,
+            // The request's fault; the engine is as it was.
+            Err(e @ KvsError::TooLarge { .. }) => storage_error(&e),
+            Err(e) => {
+                self.is_broken |= self.wrote;
+                self.fail(e)
+            }
+        }
+    }
+
+    /// Reads one value.
+    fn get(&mut self, key: String) -> Reply {
+        match self.engine.get(key) {
+            Ok(Some(value)) => Reply::Value(value),
+            Ok(None) => Reply::NotFound,
+            Err(e) => self.fail(e),
+        }
+    }
+
+    /// Answers an error of the engine, and keeps it for the logger.
+    fn fail(&mut self, e: KvsError) -> Reply {
+        let reply = storage_error(&e);
+        self.failure = Some(e);
+        reply
+    }
+
+    /// The server's figures, then the engine's.
+    fn stats(&self) -> Reply {
+        let engine = self.engine.stats().into_iter();
+        let all = self.counters.figures().into_iter().chain(engine);
+        Reply::Stats(all.map(|(name, figure)| (name.to_owned(), figure)).collect())
+    }
+}
+
+/// An engine's error as it goes over the wire, with its causes.
+pub(super) fn storage_error(e: &KvsError) -> Reply {
+    Reply::Error(Fault::from(e))
+}
+
+/// The reply to a client that is one too many.
+pub(super) fn busy(clients_max: usize) -> Reply {
+    let message = format!("the server serves {clients_max} clients, which is its limit");
+    Reply::Error(Fault::new(Code::Busy, message))
+}

@@ -1,0 +1,301 @@
+//! What a client has sent, as lines.
+//!
+//! Not here: what a line says, and how it came.
+//!
+//! Lines are handed out within a turn and taken back by
+//! [`rollback`](Inbox::rollback), up to the last [`commit`](Inbox::commit).
+//!
+//! Invariants:
+//! * `executed <= scanned <= bytes.len()`, and `bytes[executed..scanned]` has no
+//!   newline: no byte is searched twice, so a line that comes byte by byte
+//!   costs no more than one that comes at once.
+//! * Between turns the inbox holds no more than one line of the limit and what
+//!   was read last. The rest of a line over the limit is dropped as it comes.
+//! * Every line that is not empty is handed out once, whatever is in it.
+
+use std::io::BufRead;
+
+use super::buffer::{release, reserve};
+
+/// What comes next in an inbox.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// A line, without its ending.
+    Line(&'a [u8]),
+    /// A line over the limit. It is skipped, whether or not it is all here.
+    TooLong,
+    /// The input ended within a line.
+    CutOff,
+    /// An empty line, or the end of one that was too long.
+    Nothing,
+    /// More input is needed.
+    Wait,
+    /// There is no more input.
+    End,
+}
+
+/// How far an inbox has been handed out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// Bytes that have been handed out.
+    executed: usize,
+    /// Bytes that have been searched for a newline.
+    scanned: usize,
+    /// Whether the next bytes are the rest of a line that was too long.
+    skipping: bool,
+}
+
+/// What a client has sent.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// What is not committed.
+    bytes: Vec<u8>,
+    /// Bytes that a line may have, its ending left out.
+    line_bytes_max: usize,
+    /// Where this turn is.
+    place: Place,
+    /// Where it began.
+    turn_start: Place,
+    /// Whether there may be a piece to hand out.
+    pending: bool,
+    /// Whether no more bytes come.
+    ended: bool,
+}
+
+impl Inbox {
+    /// An empty one.
+    pub(super) fn new(line_bytes_max: usize) -> Inbox {
+        Inbox {
+            bytes: Vec::new(),
+            line_bytes_max,
+            place: Place::default(),
+            turn_start: Place::default(),
+            pending: false,
+            ended: false,
+        }
+    }
+
+    /// Appends what was read.
+    pub(super) fn take_in(&mut self, bytes: &[u8]) {
+        let most = self.line_bytes_max.saturating_add(1).saturating_add(bytes.len());
+        reserve(&mut self.bytes, bytes.len(), most);
+        self.bytes.extend_from_slice(bytes);
+        self.pending = true;
+    }
+
+    /// Takes note that no more bytes come.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.pending = true;
+    }
+
+    /// Hands out the next piece.
+    pub(super) fn next(&mut self) -> Piece<'_> {
+        match self.find_newline() {
+            Some(newline) => self.take_line(newline),
+            None => self.take_rest(),
+        }
+    }
+
+    /// Where the line that is due ends, looking only at what was not looked at.
+    fn find_newline(&mut self) -> Option<usize> {
+        // std's way to the C library's memchr, which compares many bytes at a
+        // time; it cannot fail on a slice.
+        let mut rest = &self.bytes[self.place.scanned..];
+        self.place.scanned += rest.skip_until(b'\n').unwrap_or_default();
+        let last = self.place.scanned.checked_sub(1)?;
+        (last >= self.place.executed && self.bytes[last] == b'\n').then_some(last)
+    }
+
+    /// Hands out the line that ends at `newline`.
+    fn take_line(&mut self, newline: usize) -> Piece<'_> {
+        let line = without_cr(&self.bytes[self.place.executed..newline]);
+        self.place.executed = newline + 1;
+        let is_rest_of_skipped = std::mem::take(&mut self.place.skipping);
+        match line.len() {
+            _ if is_rest_of_skipped => Piece::Nothing,
+            0 => Piece::Nothing,
+            len if len > self.line_bytes_max => Piece::TooLong,
+            _ => Piece::Line(line),
+        }
+    }
+
+    /// Hands out what follows from the bytes after the last newline.
+    fn take_rest(&mut self) -> Piece<'_> {
+        let rest = &self.bytes[self.place.executed..];
+        let is_empty = without_cr(rest).is_empty() || self.place.skipping;
+        // One byte more than a line may have can still be its carriage return.
+        let is_too_long = rest.len() > self.line_bytes_max.saturating_add(1);
+        if is_too_long || self.place.skipping || self.ended {
+            self.place.executed = self.bytes.len();
+        }
+        if is_too_long && !self.place.skipping {
+            self.place.skipping = true;
+            return Piece::TooLong;
+        }
+        self.pending = self.ended && !is_empty;
+        match (self.ended, is_empty) {
+            (false, _) => Piece::Wait,
+            (true, false) => Piece::CutOff,
+            (true, true) => Piece::End,
+        }
+    }
+
+    /// Makes final what was handed out.
+    pub(super) fn commit(&mut self) {
+        let executed = std::mem::take(&mut self.place.executed);
+        self.place.scanned -= executed;
+        self.bytes.drain(..executed);
+        release(&mut self.bytes);
+        self.turn_start = self.place;
+    }
+
+    /// Takes back what was handed out since the last commit, to be handed out
+    /// again, and says how many bytes that were.
+    pub(super) fn rollback(&mut self) -> usize {
+        let executed = self.executed();
+        self.place = self.turn_start;
+        self.pending = true;
+        executed
+    }
+
+    /// Drops what is there; nothing is to be handed out any more.
+    pub(super) fn clear(&mut self) {
+        *self = Inbox { ended: self.ended, ..Inbox::new(self.line_bytes_max) };
+    }
+
+    /// Bytes handed out since the last commit.
+    pub(super) fn executed(&self) -> usize {
+        self.place.executed
+    }
+
+    /// Whether there may be a piece to hand out.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// Whether no more bytes come.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
+    }
+}
+
+/// The line without the one carriage return that may end it.
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that the tests' lines may have.
+    const LINE_BYTES_MAX: usize = 8;
+
+    /// Everything that comes of `chunks`, one after the other, and of their end.
+    fn pieces(chunks: &[&[u8]]) -> Vec<String> {
+        let mut inbox = Inbox::new(LINE_BYTES_MAX);
+        let mut seen = Vec::new();
+        for chunk in chunks {
+            inbox.take_in(chunk);
+            hand_out(&mut inbox, &mut seen);
+            inbox.commit();
+        }
+        inbox.end();
+        hand_out(&mut inbox, &mut seen);
+        seen
+    }
+
+    /// Notes all pieces that answers are due for.
+    fn hand_out(inbox: &mut Inbox, seen: &mut Vec<String>) {
+        while inbox.is_pending() {
+            match inbox.next() {
+                Piece::Nothing | Piece::Wait | Piece::End => {}
+                Piece::Line(line) => seen.push(String::from_utf8_lossy(line).into_owned()),
+                piece => seen.push(format!("{piece:?}")),
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_the_same_wherever_they_are_split() {
+        let input = b"one\r\n\ntwo\n\r\n12345678\n12345678\r\n123456789\n\
+            12345678\r\r\n0123456789abcdef\nthree\rx\n\0\xff\ncut";
+        let whole = pieces(&[input]);
+        assert_eq!(
+            whole,
+            [
+                "one",
+                "two",
+                "12345678",
+                "12345678",
+                "TooLong",
+                "TooLong",
+                "TooLong",
+                "three\rx",
+                "\0\u{fffd}",
+                "CutOff"
+            ]
+        );
+        for first in 0..input.len() {
+            assert_eq!(pieces(&[&input[..first], &input[first..]]), whole, "at {first}");
+            for second in first..input.len() {
+                let chunks = [&input[..first], &input[first..second], &input[second..]];
+                assert_eq!(pieces(&chunks), whole, "at {first} and {second}");
+            }
+        }
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        assert_eq!(pieces(&bytes), whole, "byte by byte");
+    }
+
+    #[test]
+    fn the_end_cuts_off_no_more_than_a_line() {
+        assert_eq!(pieces(&[b"a\n"]), ["a"]);
+        assert_eq!(pieces(&[b"a\nb"]), ["a", "CutOff"]);
+        assert_eq!(pieces(&[b"\r"]), Vec::<String>::new());
+        assert_eq!(pieces(&[b"0123456789abcdef"]), ["TooLong"]);
+        assert_eq!(pieces(&[b""]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_endless_line_needs_no_more_memory_than_a_line() {
+        let mut inbox = Inbox::new(LINE_BYTES_MAX);
+        inbox.take_in(b"0123456789");
+        assert_eq!(inbox.next(), Piece::TooLong);
+        for _ in 0..1000 {
+            inbox.commit();
+            inbox.take_in(b"0123456789");
+            assert_eq!(inbox.next(), Piece::Wait);
+        }
+        assert!(inbox.bytes.capacity() <= LINE_BYTES_MAX + 1 + 10);
+        inbox.take_in(b"\nPING\n");
+        assert_eq!(inbox.next(), Piece::Nothing);
+        assert_eq!(inbox.next(), Piece::Line(b"PING"));
+    }
+
+    #[test]
+    fn a_rollback_hands_the_same_out_again() {
+        let mut inbox = Inbox::new(LINE_BYTES_MAX);
+        inbox.take_in(b"a\nb\n0123456789");
+        assert_eq!(inbox.next(), Piece::Line(b"a"));
+        inbox.commit();
+        for _ in 0..2 {
+            assert_eq!(inbox.next(), Piece::Line(b"b"));
+            assert_eq!(inbox.next(), Piece::TooLong);
+            assert_eq!(inbox.next(), Piece::Wait);
+            assert_eq!(inbox.rollback(), 12);
+            assert!(inbox.is_pending());
+        }
+    }
+
+    #[test]
+    fn no_byte_is_searched_twice() {
+        let mut inbox = Inbox::new(1 << 20);
+        for length in 1..1000 {
+            inbox.take_in(b"x");
+            assert_eq!(inbox.next(), Piece::Wait);
+            inbox.commit();
+            assert_eq!(inbox.place.scanned, length);
+        }
+    }
+}

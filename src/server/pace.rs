@@ -1,0 +1,39 @@
+//! Keeps a message that could come every turn to one a second.
+
+use std::time::{Duration, Instant};
+
+/// The time between two messages of a kind.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One kind of message.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// When the next may come.
+    next: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether a message may come now; then none may for a while.
+    pub(super) fn allows(&mut self, now: Instant) -> bool {
+        let is_allowed = self.next.is_none_or(|next| next <= now);
+        if is_allowed {
+            self.next = Some(now + INTERVAL);
+        }
+        is_allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lets_one_through_each_interval() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        assert!(pace.allows(now));
+        assert!(!pace.allows(now + INTERVAL / 2));
+        assert!(pace.allows(now + INTERVAL));
+        assert!(!pace.allows(now + INTERVAL));
+    }
+}

@@ -1,0 +1,225 @@
+//! The clients, and what `poll` is asked about them.
+//!
+//! The cost of `poll` grows with the descriptors it is given, so a thousand
+//! idle clients would slow down every turn of a busy one. Clients that did
+//! something lately, the warm ones, stand first, and as long as one of them is
+//! ready only they are asked, but for once in [`FULL_POLL_INTERVAL`].
+//!
+//! Not here: what clients send. Invariants: `clients[i]` is asked about in
+//! `polls[FIXED + i]`, and the first `warm` clients are the warm ones.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::poll::{self, PollFd};
+
+/// Places in front of the clients': the stop pipe and the listener.
+const FIXED: usize = 2;
+/// The stop pipe's place.
+const STOP: usize = 0;
+/// The listener's place.
+const LISTENER: usize = 1;
+/// How long an idle client can be left out: what its first request may have to
+/// wait. At this rate asking about 1,000 of them takes some 3% of the time.
+const FULL_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// How long a client that does nothing stays warm. Clients in a conversation
+/// are quicker, and people at a terminal do not notice the interval above.
+const WARM_MAX: Duration = Duration::from_millis(100);
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Its bytes.
+    pub(super) connection: Connection<TcpStream>,
+    /// Its address, for messages.
+    pub(super) peer: SocketAddr,
+    /// Whether it is only told that there are too many.
+    pub(super) is_refused: bool,
+    /// Its socket.
+    pub(super) fd: RawFd,
+    /// When it was last ready.
+    pub(super) last_ready: Instant,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// The clients, warm ones first.
+    clients: Vec<Client>,
+    /// What is asked, in the same order.
+    polls: Vec<PollFd>,
+    /// How many are warm.
+    warm: usize,
+    /// When all were last asked.
+    last_full_poll: Instant,
+}
+
+impl Table {
+    /// No clients; `stop` and `listener` are asked about each time.
+    pub(super) fn new(stop: Option<RawFd>, listener: RawFd) -> Table {
+        let stop = stop.map_or(PollFd::nothing(), PollFd::reading);
+        Table {
+            clients: Vec::new(),
+            polls: vec![stop, PollFd::reading(listener)],
+            warm: 0,
+            last_full_poll: Instant::now(),
+        }
+    }
+
+    /// Waits until something is ready or `timeout` is over.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>, now: Instant) -> io::Result<usize> {
+        let is_full_due = now.duration_since(self.last_full_poll) >= FULL_POLL_INTERVAL;
+        let has_idle = self.warm < self.clients.len();
+        if has_idle && self.warm > 0 && !is_full_due {
+            let short = timeout.unwrap_or(FULL_POLL_INTERVAL).min(FULL_POLL_INTERVAL);
+            let ready = poll::wait(&mut self.polls[..FIXED + self.warm], Some(short))?;
+            if ready > 0 || timeout == Some(Duration::ZERO) {
+                return Ok(ready);
+            }
+        }
+        let ready = poll::wait(&mut self.polls, timeout)?;
+        self.sort();
+        Ok(ready)
+    }
+
+    /// Warms the clients that are ready, and lets the others cool.
+    fn sort(&mut self) {
+        let now = Instant::now();
+        self.last_full_poll = now;
+        for index in self.warm..self.clients.len() {
+            if self.polls[FIXED + index].is_ready() {
+                self.swap(index, self.warm);
+                self.warm += 1;
+            }
+        }
+        for index in (0..self.warm).rev() {
+            let client = &mut self.clients[index];
+            if self.polls[FIXED + index].is_ready() {
+                client.last_ready = now;
+            } else if now.duration_since(client.last_ready) > WARM_MAX
+                && !client.connection.can_execute()
+            {
+                self.warm -= 1;
+                self.swap(index, self.warm);
+            }
+        }
+    }
+
+    /// Has two clients change places.
+    fn swap(&mut self, a: usize, b: usize) {
+        self.clients.swap(a, b);
+        self.polls.swap(FIXED + a, FIXED + b);
+    }
+
+    /// Adds a client, warm.
+    pub(super) fn add(&mut self, client: Client) {
+        self.polls.push(PollFd::reading(client.fd));
+        self.clients.push(client);
+        self.swap(self.clients.len() - 1, self.warm);
+        self.warm += 1;
+    }
+
+    /// Drops the dead among the warm clients and hands each to `note`.
+    pub(super) fn remove_dead_warm(&mut self, note: impl FnMut(&Client)) {
+        self.remove_from(self.warm, |client| client.connection.is_dead(), note);
+    }
+
+    /// Drops the clients that are `unwanted` and hands each to `note`.
+    pub(super) fn remove_all(
+        &mut self,
+        unwanted: impl Fn(&Client) -> bool,
+        note: impl FnMut(&Client),
+    ) {
+        self.remove_from(self.clients.len(), unwanted, note);
+    }
+
+    /// Drops the `unwanted` among the first `count` clients. From the last on: a
+    /// client that takes the place of a dropped one has been looked at.
+    fn remove_from(
+        &mut self,
+        count: usize,
+        unwanted: impl Fn(&Client) -> bool,
+        mut note: impl FnMut(&Client),
+    ) {
+        for index in (0..count).rev() {
+            if unwanted(&self.clients[index]) {
+                note(&self.clients[index]);
+                self.remove(index);
+            }
+        }
+    }
+
+    /// Drops one client.
+    fn remove(&mut self, mut index: usize) {
+        if index < self.warm {
+            self.warm -= 1;
+            self.swap(index, self.warm);
+            index = self.warm;
+        }
+        self.clients.swap_remove(index);
+        self.polls.swap_remove(FIXED + index);
+    }
+
+    /// The clients that may have something to do.
+    pub(super) fn warm(&mut self) -> &mut [Client] {
+        &mut self.clients[..self.warm]
+    }
+
+    /// All clients.
+    pub(super) fn all(&mut self) -> &mut [Client] {
+        &mut self.clients
+    }
+
+    /// The warm clients, each with what was found and will be asked of it.
+    pub(super) fn warm_polls(&mut self) -> impl Iterator<Item = (&mut Client, &mut PollFd)> {
+        self.clients[..self.warm].iter_mut().zip(&mut self.polls[FIXED..])
+    }
+
+    /// How many clients there are.
+    pub(super) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether the server is to stop.
+    pub(super) fn is_stop_ready(&self) -> bool {
+        self.polls[STOP].is_ready()
+    }
+
+    /// Whether somebody wants to connect.
+    pub(super) fn is_listener_ready(&self) -> bool {
+        self.polls[LISTENER].is_ready()
+    }
+
+    /// Whether it is asked from now on if somebody wants to connect.
+    pub(super) fn listen(&mut self, is_asked: bool) {
+        self.polls[LISTENER].ask(is_asked, false);
+        if !is_asked {
+            self.polls[LISTENER].forget();
+        }
+    }
+
+    /// Asks about clients only from now on.
+    pub(super) fn keep_clients_only(&mut self) {
+        self.polls[..FIXED].fill(PollFd::nothing());
+    }
+
+    /// Asks the clients for room to write; says whether any waits for it.
+    pub(super) fn ask_for_room(&mut self) -> bool {
+        let mut is_any = false;
+        for (client, poll) in self.clients.iter().zip(&mut self.polls[FIXED..]) {
+            let is_blocked = client.connection.wants_write();
+            *poll = if is_blocked { PollFd::reading(client.fd) } else { PollFd::nothing() };
+            poll.ask(false, is_blocked);
+            is_any |= is_blocked;
+        }
+        is_any
+    }
+
+    /// Waits for the clients, warm or not.
+    pub(super) fn wait_for_all(&mut self, timeout: Duration) -> io::Result<usize> {
+        poll::wait(&mut self.polls, Some(timeout))
+    }
+}

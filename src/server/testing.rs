@@ -1,0 +1,111 @@
+//! An engine in memory for the server's tests, whose commits can be told to fail.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::engine::KvsEngine;
+use crate::error::{KvsError, Result};
+
+/// What a test changes and looks at while a server has the engine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Controls {
+    /// Whether `flush` and `sync` fail.
+    pub(super) is_failing: Arc<AtomicBool>,
+    /// How often `sync` was called.
+    pub(super) syncs: Arc<AtomicUsize>,
+    /// How often `flush` was.
+    pub(super) flushes: Arc<AtomicUsize>,
+    /// Set when the engine is dropped.
+    pub(super) is_closed: Arc<AtomicBool>,
+}
+
+/// A map with an undo.
+#[derive(Debug, Default)]
+pub(super) struct MemoryEngine {
+    /// What reads see.
+    map: RefCell<HashMap<String, String>>,
+    /// What was there at the last commit.
+    committed: RefCell<HashMap<String, String>>,
+    /// Whether the next commit fails, once.
+    fails_once: Cell<bool>,
+    /// The test's hand in it.
+    controls: Controls,
+}
+
+impl MemoryEngine {
+    /// An empty one that a test keeps its hand in.
+    pub(super) fn new(controls: Controls) -> MemoryEngine {
+        let map = RefCell::default();
+        MemoryEngine { map, committed: RefCell::default(), fails_once: Cell::default(), controls }
+    }
+
+    /// How often `sync` was called.
+    pub(super) fn syncs(&self) -> usize {
+        self.controls.syncs.load(Ordering::SeqCst)
+    }
+
+    /// How often `flush` was called.
+    pub(super) fn flushes(&self) -> usize {
+        self.controls.flushes.load(Ordering::SeqCst)
+    }
+
+    /// Has the next commit fail.
+    pub(super) fn fail_next_commit(&self) {
+        self.fails_once.set(true);
+    }
+
+    /// Takes back what is not committed.
+    fn undo(&self) {
+        *self.map.borrow_mut() = self.committed.borrow().clone();
+    }
+
+    /// Commits, or undoes and fails.
+    fn commit(&self) -> Result<()> {
+        if self.fails_once.take() || self.controls.is_failing.load(Ordering::SeqCst) {
+            self.undo();
+            let source = std::io::Error::other("the disk is full");
+            return Err(KvsError::Io { context: "cannot keep it".to_owned(), source });
+        }
+        *self.committed.borrow_mut() = self.map.borrow().clone();
+        Ok(())
+    }
+}
+
+impl Drop for MemoryEngine {
+    fn drop(&mut self) {
+        self.controls.is_closed.store(true, Ordering::SeqCst);
+    }
+}
+
+impl KvsEngine for MemoryEngine {
+    /// Fails for the key `full`, and as an engine does whose buffer could not be
+    /// written then: with the writes before it.
+    fn set(&self, key: String, value: String) -> Result<()> {
+        if key == "full" {
+            self.undo();
+            return Err(KvsError::WritesRefused { cause: "there is no room".to_owned() });
+        }
+        self.map.borrow_mut().insert(key, value);
+        Ok(())
+    }
+
+    fn get(&self, key: String) -> Result<Option<String>> {
+        Ok(self.map.borrow().get(&key).cloned())
+    }
+
+    fn remove(&self, key: String) -> Result<()> {
+        self.map.borrow_mut().remove(&key).map(drop).ok_or(KvsError::KeyNotFound)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.controls.flushes.fetch_add(1, Ordering::SeqCst);
+        self.commit()
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.controls.syncs.fetch_add(1, Ordering::SeqCst);
+        self.commit()
+    }
+}

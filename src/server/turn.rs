@@ -1,0 +1,272 @@
+//! The turn: one pass of the server's loop.
+//!
+//! Wait, accept, read, execute, commit, send: in this order, since the order is
+//! the promise. All writes of a turn share one commit, and no reply of the turn
+//! leaves before it, those to reads included: a read may have seen a write.
+//!
+//! Not here: what a request does ([`execute`](super::execute)), what a commit
+//! is ([`durability`](super::durability)), how a server ends
+//! ([`end`](super::end)).
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use super::accept::Acceptor;
+use super::counters::Counters;
+use super::durability::Durability;
+use super::execute::{Done, Executor};
+use super::options::ServerOptions;
+use super::pace::Pace;
+use super::stop::Stop;
+use super::table::Table;
+use crate::engine::KvsEngine;
+use crate::error::{KvsError, Result};
+use crate::logger::error;
+
+/// Bytes of requests and replies after which a turn executes no more: some
+/// milliseconds, which is what a client may have to wait for the others.
+const TURN_BYTES_MAX: usize = 1 << 20;
+/// How often connections that are closed but not gone are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// How long housekeeping pauses after an error, so that it does not spin.
+const MAINTAIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// A server that is running.
+#[derive(Debug)]
+pub(super) struct Running<E> {
+    /// Keys and values.
+    pub(super) engine: E,
+    /// Its limits.
+    pub(super) options: ServerOptions,
+    /// Who connects.
+    pub(super) acceptor: Acceptor,
+    /// Who is connected.
+    pub(super) table: Table,
+    /// Keeps the other end of what the table asks about.
+    _stop: Stop,
+    /// What has been done.
+    counters: Counters,
+    /// When writes are safe.
+    durability: Durability,
+    /// What all clients are read into.
+    pub(super) scratch: Vec<u8>,
+    /// The client to begin with, so that none is favoured.
+    first: usize,
+    /// Whether the engine may have housekeeping to do, and since when.
+    maintain_from: Option<Instant>,
+    /// When lingering connections are looked at, if there are any.
+    sweep_at: Option<Instant>,
+    /// Messages about failed writes.
+    complaints: Pace,
+}
+
+impl<E: KvsEngine> Running<E> {
+    /// Everything that a server needs before its first turn.
+    pub(super) fn new(
+        listener: TcpListener,
+        engine: E,
+        options: ServerOptions,
+        stop: Stop,
+    ) -> Running<E> {
+        Running {
+            engine,
+            table: Table::new(stop.fd(), listener.as_raw_fd()),
+            acceptor: Acceptor::new(listener),
+            _stop: stop,
+            counters: Counters::new(),
+            durability: Durability::new(options.fsync),
+            scratch: vec![0; options.read_bytes_max.max(1)],
+            first: 0,
+            maintain_from: Some(Instant::now()),
+            sweep_at: None,
+            complaints: Pace::default(),
+            options,
+        }
+    }
+
+    /// Takes turns until a client or the stop pipe ends it.
+    pub(super) fn run(&mut self) -> Result<()> {
+        while !self.table.is_stop_ready() && !self.turn()? {}
+        Ok(())
+    }
+
+    /// One turn; says whether a client asked for the server's end.
+    fn turn(&mut self) -> Result<bool> {
+        let before = Instant::now();
+        let is_open = self.acceptor.is_open(&self.table, &self.options, before);
+        self.table.listen(is_open);
+        let timeout = self.timeout(before);
+        let ready = self.table.wait(timeout, before).map_err(KvsError::io("cannot poll"))?;
+        let now = Instant::now();
+        if self.table.is_listener_ready() {
+            self.acceptor.accept(&mut self.table, &self.options, &mut self.counters);
+        }
+        self.fill();
+        let has_executed = self.execute(now);
+        self.sync_if_due(now);
+        self.drain(now);
+        self.sweep(now);
+        if ready == 0 && !has_executed {
+            self.maintain(now);
+        }
+        Ok(self.table.warm().iter().any(|client| client.connection.awaits_end()))
+    }
+
+    /// How long the next wait may be.
+    fn timeout(&mut self, now: Instant) -> Option<Duration> {
+        if self.table.warm().iter().any(|client| client.connection.can_execute()) {
+            return Some(Duration::ZERO);
+        }
+        let due = [
+            self.durability.sync_due(),
+            self.maintain_from,
+            self.sweep_at,
+            self.acceptor.rests_until(),
+        ];
+        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(now))
+    }
+
+    /// Reads once from every client that has something to read.
+    fn fill(&mut self) {
+        for (client, poll) in self.table.warm_polls() {
+            if poll.is_readable() && client.connection.wants_read() {
+                client.connection.fill(&mut self.scratch);
+            }
+            if poll.is_writable() {
+                client.connection.unblock();
+            }
+            // What was found is used up, also if the next wait leaves this one out.
+            poll.forget();
+        }
+    }
+
+    /// Executes the lines of all clients and commits; says whether there were any.
+    fn execute(&mut self, now: Instant) -> bool {
+        let done = self.execute_lines();
+        self.counters.requests += done.requests;
+        self.counters.turns += u64::from(done.requests > 0);
+        if let Some(e) = &done.failure {
+            complain(&mut self.complaints, now, "a request failed", e);
+        }
+        // After it, the engine is settled: reads of a replay see what is kept.
+        let committed = if done.wrote { self.commit(now) } else { Ok(()) };
+        if let Some(e) = committed.err().or(done.failure.filter(|_| done.is_broken)) {
+            self.replay(&e);
+        }
+        for client in self.table.warm() {
+            if client.connection.is_uncommitted() {
+                client.connection.commit();
+            }
+        }
+        done.requests > 0
+    }
+
+    /// Executes the lines of all clients, each in its turn to be the first, up to
+    /// the turn's share of bytes.
+    fn execute_lines(&mut self) -> Done {
+        let mut executor = Executor::new(&self.engine, &self.counters);
+        let clients = self.table.warm();
+        let mut bytes_left = TURN_BYTES_MAX;
+        self.first = (self.first + 1) % clients.len().max(1);
+        for step in 0..clients.len() {
+            let index = (self.first + step) % clients.len();
+            let connection = &mut clients[index].connection;
+            if connection.can_execute() {
+                let waiting = connection.waiting_bytes();
+                let executed = connection.execute(bytes_left, |request| executor.execute(request));
+                let replied = connection.waiting_bytes() - waiting;
+                bytes_left = bytes_left.saturating_sub(executed + replied);
+            }
+            if bytes_left == 0 {
+                self.first = index;
+                break;
+            }
+        }
+        executor.done()
+    }
+
+    /// Makes the turn's writes safe.
+    fn commit(&mut self, now: Instant) -> Result<()> {
+        self.counters.commits += 1;
+        // There may be more to do now.
+        self.maintain_from.get_or_insert(now);
+        self.durability.commit(&self.engine, now).inspect_err(|e| {
+            self.counters.commits_failed += 1;
+            complain(&mut self.complaints, now, "the writes of a turn could not be kept", e);
+        })
+    }
+
+    /// Executes the turn's lines once more, now that the engine has undone its
+    /// writes: they are answered with `why`, and reads with what is there.
+    fn replay(&mut self, why: &KvsError) {
+        let executor = Executor::new(&self.engine, &self.counters);
+        let mut executor = executor.refusing_writes(why);
+        for client in self.table.warm() {
+            if client.connection.is_uncommitted() {
+                let executed = client.connection.rollback();
+                client.connection.execute(executed, |request| executor.execute(request));
+            }
+        }
+    }
+
+    /// Does the sync of `everysec`. Its writes are answered already, so that a
+    /// failure can only be logged; the engine refuses writes from then on.
+    fn sync_if_due(&mut self, now: Instant) {
+        if let Err(e) = self.durability.sync_if_due(&self.engine, now) {
+            error!("answered writes may be lost in a power loss: {}", e.chain().join(": "));
+        }
+    }
+
+    /// Sends what is due, and asks for what each client now waits for.
+    fn drain(&mut self, now: Instant) {
+        for (client, poll) in self.table.warm_polls() {
+            let connection = &mut client.connection;
+            if connection.can_drain() {
+                connection.drain(now);
+                if connection.is_lingering() {
+                    self.sweep_at.get_or_insert(now + SWEEP_INTERVAL);
+                }
+            }
+            poll.ask(connection.wants_read(), connection.wants_write());
+        }
+        self.table.remove_dead_warm(|client| self.acceptor.note_departure(client));
+        self.counters.clients = self.table.len() as u64;
+    }
+
+    /// Drops the connections that have lingered long enough.
+    fn sweep(&mut self, now: Instant) {
+        if self.sweep_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.table.all().iter_mut().for_each(|client| client.connection.expire(now));
+        self.table.remove_all(
+            |client| client.connection.is_dead(),
+            |client| self.acceptor.note_departure(client),
+        );
+        let is_any_left = self.table.all().iter().any(|client| client.connection.is_lingering());
+        self.sweep_at = is_any_left.then(|| now + SWEEP_INTERVAL);
+    }
+
+    /// Does a step of the engine's housekeeping in a turn that has nothing else
+    /// to do.
+    fn maintain(&mut self, now: Instant) {
+        if self.maintain_from.is_none_or(|from| now < from) {
+            return;
+        }
+        self.maintain_from = match self.engine.maintain() {
+            Ok(has_more) => has_more.then_some(now),
+            Err(e) => {
+                complain(&mut self.complaints, now, "housekeeping failed", &e);
+                Some(now + MAINTAIN_PAUSE)
+            }
+        };
+    }
+}
+
+/// Logs an error that may come again and again.
+fn complain(pace: &mut Pace, now: Instant, what: &str, e: &KvsError) {
+    if pace.allows(now) {
+        error!("{what}: {}", e.chain().join(": "));
+    }
+}
