@@ -19,22 +19,12 @@ use super::inbox::{Inbox, Piece};
 use super::life::{Life, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
-use crate::protocol::{Code, Fault, Reply, Request, decode_request};
+use super::outcome::{Outcome, cut_off, too_long};
+use crate::protocol::{Reply, Request, decode_request};
 
 /// Reads that a connection drops when the server ends and cannot wait: what
 /// a socket holds unread by default.
 const FAREWELL_READS_MAX: usize = 16;
-
-/// What came of a request.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// The reply; the next line is due.
-    Reply(Reply),
-    /// The reply, after which the connection ends.
-    Last(Reply),
-    /// The reply comes when the server has ended, by [`Connection::finish`].
-    Later,
-}
 
 /// Whether lines are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,18 +281,6 @@ fn execute_line(line: &[u8], answer: &mut impl FnMut(Request) -> Outcome) -> Out
         Err(fault) if fault.closes() => Outcome::Last(Reply::Error(fault)),
         Err(fault) => Outcome::Reply(Reply::Error(fault)),
     }
-}
-
-/// The answer to a line over the limit.
-fn too_long(max: usize) -> Reply {
-    let message = format!("the line is longer than the limit of {max} bytes");
-    Reply::Error(Fault::new(Code::TooLong, message))
-}
-
-/// The answer to a line without an end.
-fn cut_off() -> Reply {
-    let message = "the input ended within this line, so it was not carried out";
-    Reply::Error(Fault::new(Code::Incomplete, message))
 }
 
 #[cfg(test)]

@@ -49,10 +49,7 @@ impl Socket for Script {
 
 /// Small limits, so that tests meet them.
 fn options() -> ServerOptions {
-    let mut options = ServerOptions::default();
-    options.line_bytes_max = 20;
-    options.outbox_bytes_max = 50;
-    options
+    ServerOptions { line_bytes_max: 20, outbox_bytes_max: 50, ..ServerOptions::default() }
 }
 
 /// A connection whose peer sends these chunks, and then its end if it `ends`.

@@ -2,8 +2,8 @@
 //!
 //! Not here: lines, sockets, when writes are safe.
 
-use super::connection::Outcome;
 use super::counters::Counters;
+use super::outcome::Outcome;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::protocol::{Code, Fault, HELP, Reply, Request};

@@ -25,6 +25,7 @@ mod inbox;
 mod life;
 mod options;
 mod outbox;
+mod outcome;
 mod pace;
 mod poll;
 mod signal;

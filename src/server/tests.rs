@@ -156,9 +156,7 @@ fn a_shutdown_that_cannot_sync_says_so() {
 
 #[test]
 fn one_client_too_many_is_told_so() {
-    let mut options = ServerOptions::default();
-    options.clients_max = 2;
-    let served = serve(options);
+    let served = serve(ServerOptions { clients_max: 2, ..ServerOptions::default() });
     let mut first = served.connect();
     let mut second = served.connect();
     assert_eq!(ask(&mut first, "PING"), "PONG\n");
@@ -209,9 +207,7 @@ fn many_idle_clients_are_all_served() {
 
 #[test]
 fn everysec_syncs_without_being_asked() {
-    let mut options = ServerOptions::default();
-    options.fsync = Fsync::EverySec;
-    let served = serve(options);
+    let served = serve(ServerOptions { fsync: Fsync::EverySec, ..ServerOptions::default() });
     let mut client = served.connect();
     assert_eq!(ask(&mut client, "SET a 1"), "OK\n");
     let flushes = || served.controls.flushes.load(Ordering::SeqCst);
