@@ -11,8 +11,8 @@
 //! * One thread: no lock inside, `&self` methods on one cell.
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
-//! [`directory`] and [`segments`] (many), [`index`] and [`table`], [`write`], [`replay`] and [`recover`],
-//! [`compact`], [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the seam for tests.
+//! [`directory`] and [`segments`] (many), [`index`] and [`table`], [`write`](mod@write), [`replay`] and
+//! [`recover`](mod@recover), [`compact`], [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 

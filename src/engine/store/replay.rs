@@ -1,7 +1,7 @@
 //! Replay: a segment's records, played into the index one after another.
 //!
 //! Not here: files, and what to do about a segment that ends early
-//! ([`recover`](super::recover)).
+//! ([`recover`](mod@super::recover)).
 //!
 //! Invariant: playing the segments of a store in order gives the map that its
 //! writers saw, and the same count of live bytes.
