@@ -38,7 +38,7 @@ Usage: kvs-server [FLAGS]            serve
   --fsync POLICY             when an answered write is on the disk: always (before
                              it is answered), everysec, never [always]
   --log LEVEL                off, error, warn, info, debug or trace [KVS_LOG, else info]
-  --segment-size BYTES       begin a new file after that many [32M]
+  --segment-size BYTES       begin a new file after that many [8M]
   --compact-threshold BYTES  compact from that many dead bytes on [1M]
   --cache BYTES              keep that many read bytes in memory [64M]
   --max-line BYTES           refuse longer requests [1M]

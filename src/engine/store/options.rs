@@ -33,7 +33,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            segment_bytes: 32 << 20,
+            segment_bytes: 8 << 20,
             compact_threshold_bytes: 1 << 20,
             cache_bytes: 64 << 20,
             buffered: false,
