@@ -1,0 +1,220 @@
+//! What every engine promises, shown for each: one suite, run against a map in
+//! memory, with the store closed and opened again in between.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use kvs::{KvStore, KvsEngine, KvsError, Options};
+
+/// Opens an engine in a directory.
+type Open = fn(&Path) -> kvs::Result<Box<dyn KvsEngine>>;
+
+/// Every engine in every way of opening it that matters.
+const ENGINES: &[(&str, Open)] = &[
+    ("kvs", |path| Ok(Box::new(KvStore::open(path)?))),
+    ("kvs, buffered, without a cache", |path| {
+        let mut options = tiny();
+        options.buffered = true;
+        options.cache_bytes = 0;
+        Ok(Box::new(KvStore::open_with(path, options)?))
+    }),
+    ("kvs, tiny", |path| Ok(Box::new(KvStore::open_with(path, tiny())?))),
+    #[cfg(feature = "sled")]
+    ("sled", |path| Ok(Box::new(kvs::SledKvStore::open(path)?))),
+];
+
+/// Options with which everything happens all the time.
+fn tiny() -> Options {
+    let mut options = Options::default();
+    options.segment_bytes = 1_000;
+    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.cache_bytes = 3 * 4_096;
+    options
+}
+
+/// A pseudo-random sequence (xorshift64, Marsaglia 2003).
+struct Random(u64);
+
+impl Random {
+    /// The next number below `limit`.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    /// A string of up to `len_max` characters from all of Unicode.
+    fn string(&mut self, len_max: u64) -> String {
+        let limits = [0x80, 0x800, 0x1_0000, 0x11_0000];
+        let len = self.below(len_max + 1);
+        (0..len)
+            .filter_map(|_| {
+                let limit = limits[self.below(4) as usize];
+                char::from_u32(self.below(limit) as u32)
+            })
+            .collect()
+    }
+}
+
+/// Bytes of all files in a directory.
+fn size_of(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// Does one random thing to an engine and to its model.
+fn step(engine: &dyn KvsEngine, model: &mut BTreeMap<String, String>, random: &mut Random) {
+    let key = match random.below(20) {
+        0 => random.string(3),
+        nth => format!("key {nth}"),
+    };
+    match random.below(20) {
+        0..=8 => {
+            let len_max = if random.below(50) == 0 { 9_000 } else { 40 };
+            let value = random.string(len_max);
+            engine.set(key.clone(), value.clone()).unwrap();
+            model.insert(key, value);
+        }
+        9..=12 => match (engine.remove(key.clone()), model.remove(&key)) {
+            (Ok(()), Some(_)) | (Err(KvsError::KeyNotFound), None) => {}
+            (removed, modelled) => panic!("{removed:?} and {modelled:?}"),
+        },
+        13..=17 => assert_eq!(engine.get(key.clone()).unwrap(), model.get(&key).cloned()),
+        18 => drop(engine.maintain().unwrap()),
+        _ => [KvsEngine::flush, KvsEngine::sync][random.below(2) as usize](engine).unwrap(),
+    }
+}
+
+#[test]
+fn an_engine_does_what_a_map_does() {
+    for (name, open) in ENGINES {
+        for seed in 1..=8 {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut random, mut model) = (Random(seed), BTreeMap::new());
+            for _ in 0..5 {
+                let engine = open(dir.path()).unwrap();
+                for (key, value) in &model {
+                    let found = engine.get(String::clone(key)).unwrap();
+                    assert_eq!(found.as_ref(), Some(value), "{name}, seed {seed}");
+                }
+                for _ in 0..1_000 {
+                    step(&*engine, &mut model, &mut random);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn removing_a_key_that_is_not_there_is_an_error() {
+    for (name, open) in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path()).unwrap();
+        let removed = engine.remove("a".to_owned());
+        assert!(matches!(removed, Err(KvsError::KeyNotFound)), "{name}: {removed:?}");
+    }
+}
+
+#[test]
+fn a_directory_is_open_once() {
+    for (name, open) in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path()).unwrap();
+        match open(dir.path()).map(drop) {
+            Err(KvsError::InUse { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+            opened => panic!("{name}: {opened:?}"),
+        }
+        drop(engine);
+        open(dir.path()).unwrap();
+    }
+}
+
+#[test]
+fn a_store_may_be_bound_either_way() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = KvStore::open(dir.path()).unwrap();
+        store.set("a".to_owned(), "1".to_owned()).unwrap();
+    }
+    #[expect(unused_mut, reason = "as the specification's tests bind it")]
+    let mut store: kvs::KvsStore = KvStore::open(dir.path()).unwrap();
+    assert_eq!(store.get("a".to_owned()).unwrap(), Some("1".to_owned()));
+}
+
+#[test]
+fn overwriting_the_same_keys_gives_their_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = KvStore::open(dir.path()).unwrap();
+    let mut size_before = 0;
+    for round in 0..1_000 {
+        for nth in 0..1_000 {
+            store.set(format!("key{nth}"), format!("{round}")).unwrap();
+        }
+        let size = size_of(dir.path());
+        if size <= size_before {
+            drop(store);
+            let store = KvStore::open(dir.path()).unwrap();
+            for nth in 0..1_000 {
+                assert_eq!(store.get(format!("key{nth}")).unwrap(), Some(format!("{round}")));
+            }
+            return;
+        }
+        size_before = size;
+    }
+    panic!("the directory only ever grew");
+}
+
+#[test]
+fn removing_everything_gives_all_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = KvStore::open(dir.path()).unwrap();
+    for nth in 0..40_000 {
+        store.set(format!("key{nth}"), "v".repeat(100)).unwrap();
+    }
+    for nth in 0..40_000 {
+        store.remove(format!("key{nth}")).unwrap();
+    }
+    while store.maintain().unwrap() {}
+    let size = size_of(dir.path());
+    assert!(size < Options::default().compact_threshold_bytes, "{size} bytes are left");
+}
+
+#[test]
+fn an_opened_store_counts_as_the_running_one_did() {
+    let counts = |store: &KvStore| {
+        let wanted = ["keys", "live_bytes"];
+        store.stats().into_iter().filter(|(name, _)| wanted.contains(name)).collect::<Vec<_>>()
+    };
+    for seed in 1..=20 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut random = Random(seed);
+        let store = KvStore::open_with(dir.path(), tiny()).unwrap();
+        let mut model = BTreeMap::new();
+        for _ in 0..2_000 {
+            step(&store, &mut model, &mut random);
+        }
+        let before = counts(&store);
+        drop(store);
+        let store = KvStore::open_with(dir.path(), tiny()).unwrap();
+        assert_eq!(counts(&store), before, "seed {seed}");
+    }
+}
+
+#[test]
+fn more_segments_than_a_process_may_have_files_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
+    options.cache_bytes = 0;
+    let store = KvStore::open_with(dir.path(), options).unwrap();
+    for nth in 0..1_200 {
+        store.set(format!("key{nth}"), "v".repeat(1_000)).unwrap();
+    }
+    for nth in (0..1_200).rev() {
+        assert_eq!(store.get(format!("key{nth}")).unwrap().map(|value| value.len()), Some(1_000));
+    }
+    let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count());
+    assert!(open < 500, "{open} files are open");
+}
