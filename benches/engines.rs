@@ -11,6 +11,8 @@
 //!
 //! Filling is outside of the timed part, and values that are read are checked.
 
+#![allow(missing_docs, reason = "criterion's macros make a public function")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,9 @@ const VALUE_BYTES: usize = 100;
 
 /// Opens an engine in a directory.
 type Open = fn(&Path) -> kvs::Result<Box<dyn KvsEngine>>;
+
+/// Makes what was written as durable as a level says.
+type Commit = fn(&dyn KvsEngine);
 
 /// The engines of this build.
 const ENGINES: &[(&str, Open)] = &[
@@ -62,7 +67,7 @@ fn loaded(open: Open, directory: &Path) -> Box<dyn KvsEngine> {
 
 /// Times writes: of keys that are new, and of keys that are there.
 fn writes(criterion: &mut Criterion) {
-    let levels: [(&str, fn(&dyn KvsEngine)); 2] = [
+    let levels: [(&str, Commit); 2] = [
         ("handed over", |engine| engine.flush().unwrap()),
         ("synced", |engine| engine.sync().unwrap()),
     ];
@@ -77,7 +82,7 @@ fn writes(criterion: &mut Criterion) {
                     bencher.iter(|| {
                         let number = if what == "set" { next } else { random(&mut state) % KEYS };
                         next += 1;
-                        engine.set(key(number), value(number)).unwrap();
+                        engine.set(key(number), value(next)).unwrap();
                         commit(&*engine);
                     });
                 });

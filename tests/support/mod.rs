@@ -4,6 +4,7 @@
 //! Waits are for events (a line on stderr, the end of a process), never for a
 //! time; [`PATIENCE`] only bounds how long a test that fails hangs.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(unreachable_pub, reason = "each test file is a crate of its own")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -47,6 +48,7 @@ impl Server {
     }
 
     /// Starts this command, and waits until it says where it listens.
+    #[expect(clippy::zombie_processes, reason = "a server that does not start fails the test")]
     pub fn from_command(mut command: Command) -> Server {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
