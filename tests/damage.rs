@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kvs::{KvStore, KvsEngine, KvsError, Options};
-use simulated_disk::{EIO, Plan, SimulatedDisk};
+use simulated_disk::{EIO, ENOSPC, Plan, SimulatedDisk};
 
 /// The files of a disk.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -190,6 +190,29 @@ fn records_left_over_from_another_segment_are_none() {
         let mut files = files.clone();
         files.get_mut(&paths[2]).unwrap().extend(left_over);
         assert_eq!(outcome(&files), Ok(map.clone()));
+    }
+}
+
+#[test]
+fn what_was_cut_off_never_comes_back_behind_newer_records() {
+    let mut options = Options::default();
+    options.buffered = true;
+    // The second record of each batch begins a page of its own.
+    let first_page = |byte: &str| byte.repeat(4_096 - 32 - 13 - "key0".len());
+    for seed in 0..200 {
+        let disk = SimulatedDisk::new(Plan::Work);
+        let store = KvStore::open_on(disk.clone(), "/kvs", options.clone()).unwrap();
+        store.set("key0".to_owned(), first_page("o")).unwrap();
+        store.set("key1".to_owned(), "refused".to_owned()).unwrap();
+        disk.set_plan(Plan::Fail(1, ENOSPC));
+        store.flush().unwrap_err();
+        disk.set_plan(Plan::Work);
+        store.set("key0".to_owned(), first_page("n")).unwrap();
+        store.set("key2".to_owned(), "new".to_owned()).unwrap();
+        store.flush().unwrap();
+        let disk = disk.after_power_loss(seed, Plan::Work);
+        let store = KvStore::open_on(disk, "/kvs", options.clone()).unwrap();
+        assert_eq!(store.get("key1".to_owned()).unwrap(), None, "seed {seed}");
     }
 }
 

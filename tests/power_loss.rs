@@ -148,6 +148,9 @@ fn check(disk: &SimulatedDisk, options: &Options, model: &Model, oldest: usize, 
     let store = KvStore::open_on(disk.clone(), "/kvs", options.clone())
         .unwrap_or_else(|error| panic!("{what}: {}", error.chain().join(": ")));
     let found = contents(&store).unwrap();
+    // It ends without closing, which would sync what recovery has to.
+    disk.set_plan(Plan::LosePower(1));
+    drop(store);
     let is_one = model.states[oldest..].contains(&found);
     assert!(is_one, "{what}: found\n{found:?}\nnot one of\n{:?}", &model.states[oldest..]);
     found

@@ -50,7 +50,7 @@ struct Inode {
     bytes: Vec<u8>,
     /// What has been synced.
     durable: Vec<u8>,
-    /// The longest that the file ever was: what its blocks held before.
+    /// The longest that the file was since it was synced: what its blocks hold.
     stale: Vec<u8>,
     /// Whether a handle holds its lock.
     locked: bool,
@@ -290,9 +290,13 @@ impl SimulatedFile {
         self.disk.0.borrow_mut().call(needs_room)
     }
 
-    /// A part of a write that fails.
+    /// The part of a failing write that is done: none once there is no power.
     fn part<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let len = self.disk.0.borrow_mut().random.below(bytes.len() as u64 + 1);
+        let mut world = self.disk.0.borrow_mut();
+        if matches!(world.plan, Plan::LosePower(at) if world.calls > at) {
+            return &[];
+        }
+        let len = world.random.below(bytes.len() as u64 + 1);
         &bytes[..len as usize]
     }
 }
@@ -314,7 +318,9 @@ impl DiskFile for SimulatedFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let called = self.call(true);
         let written = if called.is_ok() { bytes } else { self.part(bytes) };
-        self.inode().write(written, offset as usize);
+        if !written.is_empty() {
+            self.inode().write(written, offset as usize);
+        }
         called.map(|()| bytes.len())
     }
 
@@ -322,6 +328,7 @@ impl DiskFile for SimulatedFile {
         self.call(false)?;
         let mut inode = self.inode();
         inode.durable = inode.bytes.clone();
+        inode.stale = inode.bytes.clone();
         Ok(())
     }
 

@@ -96,7 +96,8 @@ struct Inner<D: Disk> {
     cleaner: Cleaner,
     /// Why no writes are accepted, once a sync has failed.
     refused: Option<String>,
-    /// Whether the active segment is to be followed before the next record.
+    /// Whether the active segment is to be followed before the next record, so
+    /// that it can be cleaned.
     successor_due: bool,
     /// Whether the newest record is a mark that all before it is on the disk.
     marked: bool,
@@ -164,7 +165,7 @@ impl<D: Disk> KvStore<D> {
     pub fn open_on(disk: D, directory: impl Into<PathBuf>, options: Options) -> Result<KvStore<D>> {
         let options = options.within_limits();
         let directory = Directory::open(disk, directory.into())?;
-        let Recovered { segments, index, was_cut, marked } = recover(directory)?;
+        let Recovered { segments, index, marked } = recover(directory)?;
         logger::info!("{} keys in {} segments", index.len(), segments.count());
         let cache = Cache::new(options.cache_bytes, options.segment_bytes);
         let inner = Inner {
@@ -175,7 +176,7 @@ impl<D: Disk> KvStore<D> {
             batch: Batch::default(),
             cleaner: Cleaner::default(),
             refused: None,
-            successor_due: was_cut,
+            successor_due: false,
             marked,
             syncs: 0,
         };

@@ -38,8 +38,6 @@ pub(super) struct Recovered<D: Disk> {
     pub(super) segments: Segments<D>,
     /// Where the newest record of each key is.
     pub(super) index: Index,
-    /// Whether a torn tail was cut off, so that the newest segment has to be followed.
-    pub(super) was_cut: bool,
     /// Whether the newest segment ends with a mark that all of it is on the disk.
     pub(super) marked: bool,
 }
@@ -117,7 +115,7 @@ fn begin_store<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> {
     directory.name_holder()?;
     logger::info!("began a store in {}", directory.path().display());
     let segments = Segments::new(directory, VecDeque::new(), active);
-    Ok(Recovered { segments, index: Index::default(), was_cut: false, marked: false })
+    Ok(Recovered { segments, index: Index::default(), marked: false })
 }
 
 /// Makes the first segment of a store whose making was cut off.
@@ -207,16 +205,13 @@ fn finish<D: Disk>(
 ) -> Result<Recovered<D>> {
     let Played { header, len, end } = played;
     let mut active = Segment { path, header, len, synced: HEADER_BYTES as u64, file: Some(file) };
-    let was_cut = if let End::Damaged { reason } = &end {
+    if let End::Damaged { reason } = &end {
         check_torn(&active, &player.bytes, reason)?;
         let tail = player.bytes.len() as u64 - len;
         let path = active.path.display();
         logger::warn!("cut {tail} bytes that were never synced off {path}: {reason}");
         active.cut_back(len)?;
-        true
-    } else {
-        false
-    };
+    }
     if let Some(previous) = older.back() {
         let file = directory.open_segment(previous.header.number)?;
         let context = format!("cannot sync {}", previous.path.display());
@@ -226,7 +221,7 @@ fn finish<D: Disk>(
     directory.sync()?;
     let marked = matches!(end, End::Whole { marked: true });
     let segments = Segments::new(directory, older, active);
-    Ok(Recovered { segments, index: player.index, was_cut, marked })
+    Ok(Recovered { segments, index: player.index, marked })
 }
 
 /// Fails when damage at the end of `segment` had been on the disk, as a later

@@ -21,8 +21,9 @@
 //! Invariants:
 //! * The header is on the disk before [`Segment::create`] returns, so that no
 //!   record is ever without one.
-//! * `len` is the one owner of the write offset. A failed append is cut away
+//! * `len` is the one owner of the write offset. A failed append is cut off
 //!   before it returns, so that the file ends where `len` says.
+//! * What is cut off is off the disk before anything is written in its place.
 //! * Bytes below `len` never change.
 
 use std::path::{Path, PathBuf};
@@ -138,8 +139,8 @@ impl<F: DiskFile> Segment<F> {
     ///
     /// # Errors
     ///
-    /// Of the write, when it was cut away again; [`KvsError::WritesRefused`]
-    /// when even that failed, as nobody knows how the file ends then.
+    /// Of the write, when what there is of it was cut off again;
+    /// [`KvsError::WritesRefused`] when even that failed.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         if let Err(error) = write_full(self.file()?, bytes, self.len) {
             self.cut_back(self.len)?;
@@ -150,13 +151,20 @@ impl<F: DiskFile> Segment<F> {
         Ok(())
     }
 
-    /// Cuts the file to `len` bytes.
+    /// Cuts the file to `len` bytes, on the disk too: else bytes that were cut
+    /// off could come to stand there again behind newer ones.
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::WritesRefused`], as nobody knows then how the file ends.
     pub(crate) fn cut_back(&mut self, len: u64) -> Result<()> {
-        self.file()?.truncate(len).map_err(|error| KvsError::WritesRefused {
+        let file = self.file()?;
+        let cut = file.truncate(len).and_then(|()| file.sync());
+        cut.map_err(|error| KvsError::WritesRefused {
             cause: format!("cannot cut {} back to {len} bytes: {error}", self.path.display()),
         })?;
         self.len = len;
-        self.synced = self.synced.min(len);
+        self.synced = len;
         Ok(())
     }
 

@@ -7,9 +7,6 @@
 //! * A batch is written whole or not at all. When writing or syncing it fails,
 //!   the file is cut back and the index taken back, so that neither a read nor
 //!   a restart shows anything of it.
-//! * A segment whose end was ever cut back is not written to again, but for the
-//!   mark that it is continued: bytes that the disk may still hold of what was
-//!   cut cannot come to stand behind newer ones.
 //! * A segment is followed by the next one in this order, each step on the disk
 //!   before the one after: its records, the next one's header and name, the
 //!   mark that it is continued, the next one's first record. So a segment with
@@ -167,7 +164,6 @@ impl<D: Disk> Inner<D> {
 
     /// Takes the batch back, which was to be written from `start` on.
     fn undo_batch(&mut self, start: u64) {
-        self.successor_due = true;
         let active = self.segments.active_mut();
         if active.len != start && active.cut_back(start).is_err() {
             crate::logger::warn!("{} keeps records that failed to sync", active.path.display());
