@@ -412,3 +412,29 @@ fn what_a_peer_sends_cannot_forge_a_line_of_the_logger() {
     let (_, stderr) = server.wait();
     assert!(!stderr.contains(['\x1b', '\r', '\0']), "{stderr:?}");
 }
+
+#[test]
+fn a_file_that_may_not_grow_fails_its_writes_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    // The shell's unit is 512 or 1,024 bytes: the limit is 32 or 64 KiB.
+    let mut command = Command::new("sh");
+    let script =
+        format!("ulimit -f 64; exec {} --addr 127.0.0.1:0", env!("CARGO_BIN_EXE_kvs-server"));
+    command.args(["-c", &script]).current_dir(dir.path());
+    let server = Server::from_command(command);
+    let set = |key: &str| format!("SET {key} {}\n", key.repeat(5_000));
+    assert_eq!(server.talk(set("a").as_bytes()), "OK\n");
+    let replies = server.talk(set("b").repeat(20).as_bytes());
+    let refused = replies.lines().filter(|line| line.starts_with("ERR storage cannot append"));
+    assert!(refused.count() > 0, "{replies}");
+    for (key, ok) in [("a", true), ("none", false)] {
+        let got = server.talk(format!("GET {key}\n").as_bytes());
+        assert_eq!(got.starts_with("VALUE"), ok, "{got}");
+    }
+    let told = server.talk(b"GET b\n");
+    assert!(server.client("set c 1").status == 0, "a small one has room");
+    server.kill();
+    let again = Server::start(dir.path(), &[]);
+    assert_eq!(again.talk(b"GET b\n"), told);
+    assert_eq!(again.client("get c"), printed("1\n"));
+}

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as a byte in a pipe.
+//! SIGINT and SIGTERM as a byte in a pipe, and SIGXFSZ ignored.
 //!
 //! The first signal writes the byte, the second ends the process at once, for
 //! an orderly end that takes too long. SIGPIPE is not met here: Rust's runtime
@@ -21,6 +21,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 const SIGINT: c_int = 2;
 /// What `kill` and service managers send.
 const SIGTERM: c_int = 15;
+/// A file has reached the limit of its size. Left alone it ends the process;
+/// ignored, the write fails with an error that its client is told.
+const SIGXFSZ: c_int = 25;
+/// The handler that ignores a signal.
+const SIG_IGN: usize = 1;
 /// What `signal` returns when it fails: all bits set.
 const SIG_ERR: usize = usize::MAX;
 /// A shell's exit status for a process that a signal ended, less the signal.
@@ -37,7 +42,7 @@ mod ffi {
 
     unsafe extern "C" {
         /// Has `handler` called on a signal; returns the one before.
-        pub(super) fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
+        pub(super) fn signal(number: c_int, handler: usize) -> usize;
         /// Ends the process without running anything of it.
         pub(super) safe fn _exit(status: c_int) -> !;
         /// Writes `count` bytes from `bytes`.
@@ -57,17 +62,19 @@ pub(super) fn install() -> io::Result<UnixStream> {
     let _ = read_end.try_clone()?.into_raw_fd();
     PIPE.compare_exchange(-1, write_end.into_raw_fd(), Ordering::SeqCst, Ordering::SeqCst)
         .map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
-    catch(SIGINT)?;
-    catch(SIGTERM)?;
+    let handler: extern "C" fn(c_int) = on_signal;
+    handle(SIGINT, handler as usize)?;
+    handle(SIGTERM, handler as usize)?;
+    handle(SIGXFSZ, SIG_IGN)?;
     Ok(read_end)
 }
 
-/// Has the handler called on this signal from now on.
+/// Has this handler called on this signal from now on.
 #[expect(unsafe_code, reason = "std has no signals")]
-fn catch(number: c_int) -> io::Result<()> {
-    // SAFETY: the handler is a function of the type that C's `signal` takes, lives as
-    // long as the program and does only what a handler may do.
-    match unsafe { ffi::signal(number, on_signal) } {
+fn handle(number: c_int, handler: usize) -> io::Result<()> {
+    // SAFETY: the handler is `SIG_IGN` or a function of the type that C's `signal`
+    // takes, which lives as long as the program and does only what a handler may do.
+    match unsafe { ffi::signal(number, handler) } {
         SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

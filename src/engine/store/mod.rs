@@ -99,7 +99,8 @@ struct Inner<D: Disk> {
     /// Whether the active segment is to be followed before the next record, so
     /// that it can be cleaned.
     successor_due: bool,
-    /// Whether the newest record is a mark that all before it is on the disk.
+    /// Whether the newest record, if there is one in the active segment, is a
+    /// mark that all before it is on the disk.
     marked: bool,
     /// Syncs of the active segment since the store was opened.
     syncs: u64,

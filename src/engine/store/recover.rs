@@ -115,7 +115,7 @@ fn begin_store<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> {
     directory.name_holder()?;
     logger::info!("began a store in {}", directory.path().display());
     let segments = Segments::new(directory, VecDeque::new(), active);
-    Ok(Recovered { segments, index: Index::default(), marked: false })
+    Ok(Recovered { segments, index: Index::default(), marked: true })
 }
 
 /// Makes the first segment of a store whose making was cut off.

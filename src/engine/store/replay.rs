@@ -49,7 +49,8 @@ impl Player {
     pub(super) fn play(&mut self, path: &Path, header: Header) -> Result<Played> {
         let bytes = std::mem::take(&mut self.bytes);
         let mut at = HEADER_BYTES;
-        let mut end = End::Whole { marked: false };
+        // Nothing but a header, which is on the disk, needs no mark.
+        let mut end = End::Whole { marked: true };
         while at < bytes.len() {
             let record = match record::decode(&bytes[at..], header.salt) {
                 Ok(_) if matches!(end, End::Continued) => {

@@ -203,6 +203,7 @@ impl<D: Disk> Inner<D> {
         self.sync_active()?;
         self.segments.push(next);
         self.successor_due = false;
+        self.marked = true;
         Ok(())
     }
 
