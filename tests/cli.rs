@@ -264,6 +264,18 @@ fn data_outlives_a_restart_and_a_kill() {
     }
 }
 
+#[test]
+fn a_server_that_is_not_gone_yet_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Server::start(dir.path(), &[]);
+    let addr = first.addr.to_string();
+    let mut command = support::server_command();
+    command.args(["--addr", &addr, "--log", "trace"]).current_dir(dir.path());
+    let second = std::thread::spawn(|| Server::from_command(command));
+    first.signal("KILL");
+    assert_eq!(second.join().unwrap().client("ping"), printed("PONG\n"));
+}
+
 #[cfg(feature = "sled")]
 #[test]
 fn the_other_engine_is_refused_before_anything_is_written() {

@@ -16,6 +16,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use common::{ADDR, Failure, init_logger, parse_addr, print};
 use kvs::args::{Arg, ArgsError, Lexer, parse_size};
@@ -66,6 +67,8 @@ const SEGMENT_BYTES: RangeInclusive<u64> = kvs::SEGMENT_BYTES_MIN..=kvs::SEGMENT
 const THRESHOLD_BYTES: RangeInclusive<u64> = kvs::COMPACT_THRESHOLD_BYTES_MIN..=u64::MAX;
 /// Bytes of the cache.
 const CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+/// How long a process that was killed may take to let go of what it held.
+const LETTING_GO_MAX: Duration = Duration::from_secs(1);
 /// Clients at a time.
 const CLIENTS: RangeInclusive<usize> = 1..=1_000_000;
 
@@ -202,11 +205,12 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     let stop = Stop::on_signals().map_err(|source| KvsError::Io { context, source })?;
     // Before the engine, so that a taken address leaves nothing behind; clients
     // wait in the listener's queue until the engine is open.
-    let context = format!("cannot listen on {}", flags.addr);
+    let context = || format!("cannot listen on {}", flags.addr);
+    let bind = || TcpListener::bind(flags.addr);
     let listener =
-        TcpListener::bind(flags.addr).map_err(|source| KvsError::Io { context, source })?;
+        patiently(|| bind().map_err(|source| KvsError::Io { context: context(), source }))?;
     let name = choice::choose(&flags.dir, flags.engine)?;
-    let engine = choice::open(&flags.dir, name, &flags.store)?;
+    let engine = patiently(|| choice::open(&flags.dir, name, &flags.store))?;
     let server = KvsServer::new(listener, engine, flags.server)?;
     let address = server.local_addr();
     if !address.ip().is_loopback() {
@@ -217,6 +221,24 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     server.run(stop)?;
     info!("stopped");
     Ok(())
+}
+
+/// Does again, for a while, what fails as another process holds the address or
+/// the directory: one that was just killed lets go of them a little later.
+fn patiently<T>(mut attempt: impl FnMut() -> kvs::Result<T>) -> kvs::Result<T> {
+    let begun = Instant::now();
+    loop {
+        let result = attempt();
+        let is_held = match &result {
+            Err(KvsError::Io { source, .. }) => source.kind() == ErrorKind::AddrInUse,
+            Err(KvsError::InUse { .. }) => true,
+            _ => false,
+        };
+        if !is_held || begun.elapsed() > LETTING_GO_MAX {
+            return result;
+        }
+        std::thread::sleep(LETTING_GO_MAX / 50);
+    }
 }
 
 /// Prints every record of the store.
