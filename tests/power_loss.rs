@@ -14,6 +14,7 @@ mod random;
 mod simulated_disk;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use kvs::{KvStore, KvsEngine, KvsError, Options};
 use random::Random;
@@ -37,6 +38,13 @@ fn seeds() -> impl Iterator<Item = u64> {
     let seed: Option<u64> = number("KVS_SEED");
     let end = SEEDS * number("KVS_TORTURE").unwrap_or(1);
     (0..end).filter(move |each| seed.is_none_or(|seed| seed == *each))
+}
+
+/// Says how much was tried, also when the test passes, for which `println!` is
+/// held back.
+fn tell(what: &str) {
+    let line = format!("power_loss: {what}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Options with which everything happens all the time.
@@ -186,7 +194,7 @@ fn power_is_lost_at_every_call() {
             }
         }
     }
-    println!("{losses} losses of power");
+    tell(&format!("{losses} losses of power"));
     assert!(losses > 20_000 || std::env::var("KVS_SEED").is_ok());
 }
 
@@ -308,6 +316,6 @@ fn every_call_fails_once() {
             }
         }
     }
-    println!("{faults} faults");
+    tell(&format!("{faults} faults"));
     assert!(faults > 5_000 || std::env::var("KVS_SEED").is_ok());
 }

@@ -11,8 +11,10 @@
 //! * One thread: no lock inside, `&self` methods on one cell.
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
-//! [`directory`] and [`segments`] (many), [`index`] and [`table`], [`write`](mod@write), [`replay`] and
-//! [`recover`](mod@recover), [`compact`], [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the seam for tests.
+//! [`directory`] and [`segments`] (many), [`index`] and [`table`],
+//! [`write`](mod@write), [`replay`] and [`recover`](mod@recover), [`compact`],
+//! [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the
+//! seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 
@@ -167,7 +169,8 @@ impl<D: Disk> KvStore<D> {
         let options = options.within_limits();
         let directory = Directory::open(disk, directory.into())?;
         let Recovered { segments, index, marked } = recover(directory)?;
-        logger::info!("{} keys in {} segments", index.len(), segments.count());
+        let how = if marked { "closed cleanly" } else { "recovered" };
+        logger::info!("{} keys in {} segments, {how}", index.len(), segments.count());
         let cache = Cache::new(options.cache_bytes, options.segment_bytes);
         let inner = Inner {
             options,
