@@ -54,10 +54,11 @@ pub enum KvsError {
         /// How many it may have.
         max: u64,
     },
-    /// An earlier sync failed, so that nothing is known of the newest writes:
-    /// reads go on, writes need the store to be opened anew.
+    /// An earlier sync failed, or a write could not be undone, so that nothing is
+    /// known of how the files end: reads go on, writes need the store to be
+    /// opened anew.
     WritesRefused {
-        /// What that sync failed with.
+        /// What that failed with.
         cause: String,
     },
     /// The directory holds the data of another engine than the one asked for.
@@ -142,10 +143,9 @@ impl fmt::Display for KvsError {
             KvsError::TooLarge { what, len, max } => {
                 write!(f, "{what} of {len} bytes is over the limit of {max}")
             }
-            KvsError::WritesRefused { cause } => write!(
-                f,
-                "no writes are accepted until the store is opened anew, as a sync failed: {cause}"
-            ),
+            KvsError::WritesRefused { cause } => {
+                write!(f, "no writes are accepted until the store is opened anew: {cause}")
+            }
             KvsError::WrongEngine { path, asked, found } => write!(
                 f,
                 "{} holds data of the engine '{found}', so the engine '{asked}' cannot open it",

@@ -253,8 +253,8 @@ fn after_a_failed_sync_no_write_is_accepted_and_reads_go_on() {
         match (call, again) {
             (1, Ok(())) => {}
             (2, Err(error @ KvsError::WritesRefused { .. })) => {
-                let told = "no writes are accepted until the store is opened anew, \
-                    as a sync failed: cannot sync /kvs/00000001.seg: ";
+                let told = "no writes are accepted until the store is opened anew: \
+                    cannot sync /kvs/00000001.seg: ";
                 assert!(error.to_string().starts_with(told), "{error}");
             }
             (_, again) => panic!("call {call}: {again:?}"),

@@ -45,7 +45,7 @@ pub struct SledKvStore {
     blobs_path: PathBuf,
     /// Those that are synced.
     synced_blobs: RefCell<HashSet<OsString>>,
-    /// What the first failed sync failed with.
+    /// What the first write, flush or sync that failed did so with.
     refusal: RefCell<Option<String>>,
     /// Syncs that succeeded.
     syncs: Cell<u64>,
@@ -129,12 +129,22 @@ impl SledKvStore {
         Ok(())
     }
 
-    /// Lets the outcome of a flush or sync pass, and refuses writes from the
-    /// first that failed on.
-    fn watch(&self, outcome: Result<()>) -> Result<()> {
+    /// Lets the outcome of a write, flush or sync pass, and refuses writes from
+    /// the first that failed on: sled may wait for ever in the next.
+    fn watch<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.inspect_err(|e| {
             self.refusal.borrow_mut().get_or_insert_with(|| e.chain().join(": "));
         })
+    }
+}
+
+impl Drop for SledKvStore {
+    fn drop(&mut self) {
+        // Dropping the last handle flushes, and after a failure that may never
+        // return: one more handle keeps it, until the process ends.
+        if self.refusal.borrow().is_some() {
+            std::mem::forget(self.db.clone());
+        }
     }
 }
 
@@ -142,7 +152,7 @@ impl KvsEngine for SledKvStore {
     fn set(&self, key: String, value: String) -> Result<()> {
         self.check_writable()?;
         let inserted = self.db.insert(key.into_bytes(), value.into_bytes());
-        inserted.map(drop).map_err(engine_error("sled cannot set the key"))
+        self.watch(inserted.map(drop).map_err(engine_error("sled cannot set the key")))
     }
 
     fn get(&self, key: String) -> Result<Option<String>> {
@@ -155,7 +165,8 @@ impl KvsEngine for SledKvStore {
 
     fn remove(&self, key: String) -> Result<()> {
         self.check_writable()?;
-        match self.db.remove(key).map_err(engine_error("sled cannot remove the key"))? {
+        let removed = self.db.remove(key).map_err(engine_error("sled cannot remove the key"));
+        match self.watch(removed)? {
             Some(_) => Ok(()),
             None => Err(KvsError::KeyNotFound),
         }
