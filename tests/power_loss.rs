@@ -1,0 +1,101 @@
+//! Power is lost, or the process killed, at every call that changes the disk,
+//! and the store opens again with what it has promised.
+//!
+//! After each loss: opening succeeds by itself; the map found is the one that a
+//! sync has covered, with a first part of the writes after it; and the store
+//! works on. After a kill nothing at all that was answered is missing. Power
+//! may go again while the store recovers.
+//!
+//! The disk is simulated ([`simulation`]); its files say what they do not
+//! simulate. `tests/damage.rs` and `tests/faults.rs` have the rest.
+
+mod simulation;
+
+use simulation::workload::{End, Workload};
+use simulation::{for_each_seed, report};
+
+/// Opens the store again and again until power stays long enough; how many
+/// losses that took, the one before included.
+fn come_back(workload: &mut Workload, end: End) -> u64 {
+    let mut losses = 1;
+    workload.end(end);
+    loop {
+        let changes = workload.random.pick(&[1, 2, 3, 4, 6, 8, 20, 60, 150]);
+        let changes = 1 + workload.random.below(changes);
+        workload.disk.end_after(changes);
+        match workload.open() {
+            Ok(()) => return losses,
+            Err(error) => assert!(workload.disk.has_ended(), "it did not open: {error:?}"),
+        }
+        losses += 1;
+        workload.end(end);
+    }
+}
+
+/// Works until the disk ends.
+fn work(workload: &mut Workload) {
+    while !workload.disk.has_ended() {
+        if let Err(error) = workload.step() {
+            assert!(workload.disk.has_ended(), "{error:?}");
+        }
+    }
+}
+
+/// Lives on one disk that ends so many times; how many it was in truth.
+fn lives(seed: u64, ends: u64, choose: fn(&mut Workload) -> End) -> u64 {
+    let mut workload = Workload::new(seed);
+    let mut count = come_back(&mut workload, End::PowerLoss);
+    while count < ends {
+        work(&mut workload);
+        let end = choose(&mut workload);
+        count += come_back(&mut workload, end);
+    }
+    workload.disk.end_after(u64::MAX / 2);
+    workload.close();
+    count
+}
+
+#[test]
+fn every_loss_of_power_leaves_what_was_synced() {
+    let mut losses = 0;
+    for_each_seed("losses", 900, |seed| losses += lives(seed, 20, |_| End::PowerLoss));
+    report(&format!("power was lost {losses} times"));
+}
+
+#[test]
+fn every_kill_leaves_all_that_was_answered() {
+    let mut kills = 0;
+    for_each_seed("kills", 250, |seed| kills += lives(seed, 20, |_| End::Kill));
+    report(&format!("the process was killed {kills} times"));
+}
+
+#[test]
+fn kills_and_losses_of_power_may_take_turns() {
+    let mut ends = 0;
+    let choose = |workload: &mut Workload| workload.random.pick(&[End::PowerLoss, End::Kill]);
+    for_each_seed("turns", 150, |seed| ends += lives(seed, 20, choose));
+    report(&format!("the process was killed or power lost {ends} times"));
+}
+
+#[test]
+fn power_may_be_lost_at_every_single_call() {
+    let mut losses = 0;
+    for_each_seed("every call", 2, |seed| {
+        for at in 1.. {
+            let mut workload = Workload::new(seed);
+            workload.disk.end_after(at);
+            let mut steps = 0;
+            if workload.open().is_ok() {
+                while steps < 120 && !workload.disk.has_ended() {
+                    assert!(workload.step().is_ok() || workload.disk.has_ended());
+                    steps += 1;
+                }
+            }
+            if steps == 120 {
+                break;
+            }
+            losses += come_back(&mut workload, End::PowerLoss);
+        }
+    });
+    report(&format!("power was lost {losses} times, at one call after another"));
+}
