@@ -153,24 +153,30 @@ fn segment_number(name: &str) -> Option<u32> {
     (name == segment_name(number)).then_some(number)
 }
 
-/// Creates a directory and what is missing above it, each name synced.
+/// Creates a directory and what is missing above it, each name on the disk
+/// before anything is made below it. A name that is there already may be that of
+/// a start that was cut off before it synced it, so it is synced again.
 fn create_dir_all(disk: &impl Disk, path: &Path) -> Result<()> {
-    let context = || format!("cannot create the directory {}", path.display());
-    let parent = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
+    let Some(parent) = parent_of(path) else { return Ok(()) };
     match disk.create_dir(path) {
-        Ok(()) => sync_dir(disk, parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => parent_of(parent).map_or(Ok(()), |above| sync_dir(disk, above))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound && parent != Path::new(".") => {
             create_dir_all(disk, parent)?;
-            disk.create_dir(path).map_err(KvsError::io(context()))?;
-            sync_dir(disk, parent)
+            return create_dir_all(disk, path);
         }
-        Err(error) => Err(KvsError::io(context())(error)),
+        Err(error) => {
+            let context = format!("cannot create the directory {}", path.display());
+            return Err(KvsError::io(context)(error));
+        }
     }
+    sync_dir(disk, parent)
+}
+
+/// The directory that a name is in; `None` for the root.
+fn parent_of(path: &Path) -> Option<&Path> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 /// Puts the names in a directory on the disk.
