@@ -44,7 +44,8 @@ fn work(workload: &mut Workload) {
 /// Lives on one disk that ends so many times; how many it was in truth.
 fn lives(seed: u64, ends: u64, choose: fn(&mut Workload) -> End) -> u64 {
     let mut workload = Workload::new(seed);
-    let mut count = come_back(&mut workload, End::PowerLoss);
+    let end = choose(&mut workload);
+    let mut count = come_back(&mut workload, end);
     while count < ends {
         work(&mut workload);
         let end = choose(&mut workload);

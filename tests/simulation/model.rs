@@ -22,15 +22,15 @@ pub struct Model {
     writes: Vec<Write>,
     /// How many of those survive a kill.
     flushed: usize,
-    /// How many of those reads show: all, but for the last ones after a failed sync.
-    visible: usize,
+    /// Writes after those that failed, and were not surely undone: reads do not
+    /// show them, and a restart may.
+    doubtful: Vec<Write>,
 }
 
 impl Model {
     /// A write begins; reads will show it.
     pub fn begin(&mut self, key: &str, value: Option<&str>) {
         self.writes.push((key.to_owned(), value.map(str::to_owned)));
-        self.visible = self.writes.len();
     }
 
     /// All writes so far have been handed to the system.
@@ -40,26 +40,22 @@ impl Model {
 
     /// All writes so far are on the disk.
     pub fn sync(&mut self) {
-        let map = self.after(self.writes.len());
-        *self = Model { synced: map, ..Model::default() };
+        *self = Model { synced: self.map(), ..Model::default() };
     }
 
-    /// The last write was refused before it was anything.
+    /// The last write failed alone, and is undone.
     pub fn take_back_one(&mut self) {
         self.writes.pop();
-        self.visible = self.writes.len();
-        self.flushed = self.flushed.min(self.visible);
     }
 
-    /// What was not handed to the system yet has failed, and is undone.
+    /// What was not handed to the system has failed, and is undone.
     pub fn take_back(&mut self) {
         self.writes.truncate(self.flushed);
-        self.visible = self.flushed;
     }
 
-    /// The same, and nobody knows whether that will be found.
-    pub fn hide(&mut self) {
-        self.visible = self.flushed;
+    /// The same, but nobody knows whether it will be found.
+    pub fn doubt(&mut self) {
+        self.doubtful.extend(self.writes.drain(self.flushed..));
     }
 
     /// Power was lost: what was only handed to the system may be gone.
@@ -69,20 +65,20 @@ impl Model {
 
     /// The map that reads show.
     pub fn map(&self) -> Map {
-        self.after(self.visible)
+        self.after(self.writes.len())
     }
 
     /// What a read of this key shows.
     pub fn get(&self, key: &str) -> Option<&String> {
-        let newest = self.writes[..self.visible].iter().rev().find(|(written, _)| written == key);
+        let newest = self.writes.iter().rev().find(|(written, _)| written == key);
         newest.map_or_else(|| self.synced.get(key), |(_, value)| value.as_ref())
     }
 
     /// Panics unless `found` is what may be; it is the synced map from then on,
     /// as a store syncs what it finds before it shows it.
     pub fn settle(&mut self, found: Map) {
-        let first = self.flushed;
-        let is_right = (first..=self.writes.len()).any(|count| self.after(count) == found);
+        let last = self.writes.len() + self.doubtful.len();
+        let is_right = (self.flushed..=last).any(|count| self.after(count) == found);
         assert!(is_right, "{}", self.explain(&found));
         *self = Model { synced: found, ..Model::default() };
     }
@@ -90,7 +86,7 @@ impl Model {
     /// The synced map after this many writes.
     fn after(&self, count: usize) -> Map {
         let mut map = self.synced.clone();
-        for (key, value) in &self.writes[..count] {
+        for (key, value) in self.writes.iter().chain(&self.doubtful).take(count) {
             match value {
                 Some(value) => drop(map.insert(key.clone(), value.clone())),
                 None => drop(map.remove(key)),
@@ -101,20 +97,26 @@ impl Model {
 
     /// What is wrong with what was found.
     fn explain(&self, found: &Map) -> String {
-        let brief = |value: &Option<String>| value.as_ref().map(|value| brief(value));
-        let mut lines = format!("{} writes, {} must be there:", self.writes.len(), self.flushed);
-        for (key, value) in &self.writes {
-            lines += &format!("\n  write {key} {:?}", brief(value));
+        let mut lines = format!(
+            "{} writes, of which {} must be there, and {} in doubt:",
+            self.writes.len(),
+            self.flushed,
+            self.doubtful.len()
+        );
+        for (key, value) in self.writes.iter().chain(&self.doubtful) {
+            let value = value.as_deref().map_or("none".to_owned(), brief);
+            lines += &format!("\n  {key}={value}");
         }
-        let shown = |map: &Map| -> Vec<String> {
-            map.iter().map(|(key, value)| format!("{key}={}", self::brief(value))).collect()
-        };
-        lines += &format!("\n  synced {:?}\n  found  {:?}", shown(&self.synced), shown(found));
-        lines
+        lines + &format!("\nsynced {:?}\nfound  {:?}", show(&self.synced), show(found))
     }
 }
 
-/// The serial number that a value begins with.
+/// A map, with values as short as can be.
+pub fn show(map: &Map) -> Vec<String> {
+    map.iter().map(|(key, value)| format!("{key}={}", brief(value))).collect()
+}
+
+/// The serial number that a value begins with, and its length.
 fn brief(value: &str) -> String {
     format!("{}({})", value.split(' ').next().unwrap_or_default(), value.len())
 }

@@ -3,7 +3,7 @@
 use kvs::{KvStore, KvsEngine, KvsError, Options};
 
 use super::disk::{Call, SimulatedDisk};
-use super::model::{Map, Model};
+use super::model::{Map, Model, show};
 use super::random::Random;
 
 /// Where the store is.
@@ -30,6 +30,8 @@ pub struct Workload {
     pub options: Options,
     pub model: Model,
     store: Option<KvStore<SimulatedDisk>>,
+    /// Whether the store has refused writes since it was opened.
+    was_refused: bool,
     /// Values so far, so that each is another one.
     serial: u64,
 }
@@ -44,22 +46,33 @@ impl Workload {
         options.cache_bytes = random.pick(&[0, 4096, 3 * 4096, 1 << 16]);
         options.buffered = random.one_in(2);
         let disk = SimulatedDisk::new(random.next());
-        Workload { seed, random, disk, options, model: Model::default(), store: None, serial: 0 }
+        let model = Model::default();
+        Workload { seed, random, disk, options, model, store: None, was_refused: false, serial: 0 }
     }
 
     /// Opens the store and compares all that is in it with the model.
     pub fn open(&mut self) -> Result<(), KvsError> {
         let store = KvStore::open_on(self.disk.clone(), DIRECTORY, self.options.clone())?;
         self.store = Some(store);
-        let found = self.found()?;
-        self.model.settle(found);
-        Ok(())
+        self.was_refused = false;
+        match self.found() {
+            Ok(found) => {
+                self.model.settle(found);
+                Ok(())
+            }
+            Err(error) => {
+                self.store = None;
+                Err(error)
+            }
+        }
     }
 
-    /// Closes the store.
+    /// Closes the store, which syncs it, unless something fails that nobody is told of.
     pub fn close(&mut self) {
+        let failed = self.disk.failed_any();
         self.store = None;
-        if !self.disk.has_ended() {
+        let is_failed = self.was_refused || self.disk.failed_any() > failed;
+        if !is_failed && !self.disk.has_ended() {
             self.model.sync();
         }
     }
@@ -94,7 +107,8 @@ impl Workload {
 
     /// Compares all that reads show with the model.
     pub fn check(&self) {
-        assert_eq!(self.found().unwrap(), self.model.map());
+        let (found, wanted) = (self.found().unwrap(), self.model.map());
+        assert!(found == wanted, "wanted {:?}\nfound  {:?}", show(&wanted), show(&found));
     }
 
     /// Does something at random.
@@ -180,8 +194,10 @@ impl Workload {
         synced
     }
 
-    /// Does so many steps of housekeeping, or all that there are.
+    /// Does so many steps of housekeeping, or all that there are, with nothing
+    /// left to flush, as a server does when it is idle.
     pub fn maintain(&mut self, steps: u32) -> Result<(), KvsError> {
+        self.flush()?;
         for _ in 0..steps {
             match self.store().maintain() {
                 Ok(true) => {}
@@ -210,14 +226,16 @@ impl Workload {
         if self.disk.has_ended() {
             return;
         }
-        let is_refused = matches!(error, KvsError::WritesRefused { .. });
-        let has_failed = self.disk.failed(&[Call::Sync, Call::Truncate, Call::SyncDir]) > 0;
-        assert!(!is_refused || has_failed, "writes are refused without reason: {error}");
-        match self.options.buffered && is_write {
+        let is_refused = matches!(self.store().flush(), Err(KvsError::WritesRefused { .. }));
+        let is_doubtful = [Call::Sync, Call::Truncate, Call::SyncDir, Call::Remove];
+        let reason = self.disk.failed(&is_doubtful);
+        assert!(!is_refused || reason > 0, "writes are refused without reason: {error}");
+        match is_write && (self.options.buffered || self.was_refused) {
             true => self.model.take_back_one(),
-            false if has_failed => self.model.hide(),
+            false if is_refused => self.model.doubt(),
             false => self.model.take_back(),
         }
+        self.was_refused = is_refused;
     }
 
     /// A figure of the store's.

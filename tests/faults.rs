@@ -1,0 +1,121 @@
+//! The disk fails, and the store says so, undoes what failed and goes on.
+//!
+//! While calls fail: exactly the failed operations are told of it, nothing of
+//! them is visible, and reads go on. Once the fault is gone, writes work again;
+//! but after a failed sync, or when the undoing failed, all writes are refused
+//! until the store is opened anew. A restart, a kill or a loss of power after
+//! that finds what was told.
+//!
+//! The faults are those of [`simulation::disk::Fault`].
+
+mod simulation;
+
+use kvs::{KvsEngine, KvsError};
+use simulation::disk::{Call, EIO, ENOSPC, Fault};
+use simulation::random::Random;
+use simulation::workload::{End, Workload};
+use simulation::{for_each_seed, report};
+
+/// Calls from the next on that a fault may wait, or last, at the most.
+const CALLS_MAX: u64 = 40;
+
+/// A fault that begins soon.
+fn choose_fault(random: &mut Random, workload: &Workload) -> Fault {
+    let first = workload.disk.calls() + 1 + random.below(CALLS_MAX);
+    let last = first + random.pick(&[0, 0, 1, 5, CALLS_MAX]);
+    let kinds = [
+        None,
+        Some(Call::Write),
+        Some(Call::Write),
+        Some(Call::Create),
+        Some(Call::Remove),
+        Some(Call::Read),
+        Some(Call::Truncate),
+        Some(Call::Sync),
+        Some(Call::SyncDir),
+    ];
+    match random.below(6) {
+        0 => Fault::Full { bytes: workload.disk.bytes() + random.below(600) as usize },
+        1 => Fault::FileSize { bytes: random.between(100, 6_000) },
+        2..4 => {
+            let kind = Some(Call::Write);
+            Fault::Calls { first, last, kind, errno: random.pick(&[EIO, ENOSPC]) }
+        }
+        _ => Fault::Calls { first, last, kind: random.pick(&kinds), errno: EIO },
+    }
+}
+
+/// Fails unless the error is one that tells of a fault.
+fn check_told(error: &KvsError) {
+    let is_told = matches!(error, KvsError::Io { .. } | KvsError::WritesRefused { .. });
+    assert!(is_told, "a fault is no {error:?}");
+}
+
+/// Works for a while on a disk with this fault.
+fn work_with(workload: &mut Workload, fault: Fault) {
+    workload.disk.set_fault(Some(fault));
+    for _ in 0..workload.random.between(1, 40) {
+        if let Err(error) = workload.step() {
+            check_told(&error);
+        }
+        if !workload.is_open() {
+            return;
+        }
+    }
+}
+
+/// Opens on a disk with this fault, which may fail.
+fn open_with(workload: &mut Workload, fault: Fault) {
+    workload.disk.set_fault(Some(fault));
+    match workload.open() {
+        Ok(()) => {}
+        Err(error) => check_told(&error),
+    }
+    workload.disk.set_fault(None);
+}
+
+/// The fault is gone: reads are right, and writes too unless they are refused.
+fn check_after(workload: &mut Workload) {
+    workload.disk.set_fault(None);
+    workload.check();
+    for _ in 0..10 {
+        if let Err(error) = workload.step() {
+            assert!(matches!(error, KvsError::WritesRefused { .. }), "{error:?}");
+        }
+        workload.check();
+    }
+}
+
+/// Has some faults on one disk, and restarts between them; how many there were.
+fn faults_of(seed: u64) -> u64 {
+    let mut workload = Workload::new(seed);
+    let mut random = workload.random.fork();
+    let mut faults = 0;
+    for _ in 0..10 {
+        let fault = choose_fault(&mut random, &workload);
+        if !workload.is_open() {
+            open_with(&mut workload, fault);
+        }
+        if !workload.is_open() {
+            workload.open().unwrap();
+        }
+        let fault = choose_fault(&mut random, &workload);
+        work_with(&mut workload, fault);
+        if workload.is_open() {
+            check_after(&mut workload);
+        }
+        faults += workload.disk.failed_any().min(1);
+        if random.one_in(2) {
+            workload.end(random.pick(&[End::Kill, End::PowerLoss]));
+            workload.open().unwrap();
+        }
+    }
+    faults
+}
+
+#[test]
+fn whatever_fails_exactly_that_is_told_and_undone() {
+    let mut faults = 0;
+    for_each_seed("faults", 1_200, |seed| faults += faults_of(seed));
+    report(&format!("the disk failed {faults} times"));
+}
