@@ -164,7 +164,8 @@ fn is_empty<D: Disk>(directory: &Directory<D>, number: u32) -> Result<bool> {
 
 /// A segment that has a successor.
 fn closed<F>(path: PathBuf, played: &Played) -> Segment<F> {
-    Segment { path, header: played.header, len: played.len, synced: played.len, file: None }
+    let Played { header, len, synced, .. } = *played;
+    Segment { path, header, len, synced, file: None }
 }
 
 /// The error for a segment that has to be there and is not.
@@ -200,13 +201,13 @@ fn drop_unfinished<D: Disk>(directory: &Directory<D>, number: u32, newest: u32) 
 fn finish<D: Disk>(
     directory: Directory<D>,
     player: Player,
-    older: VecDeque<Segment<D::File>>,
+    mut older: VecDeque<Segment<D::File>>,
     path: PathBuf,
     file: D::File,
     played: Played,
 ) -> Result<Recovered<D>> {
-    let Played { header, len, end } = played;
-    let mut active = Segment { path, header, len, synced: HEADER_BYTES as u64, file: Some(file) };
+    let Played { header, len, synced, end } = played;
+    let mut active = Segment { path, header, len, synced, file: Some(file) };
     let was_cut = if let End::Damaged { reason } = &end {
         check_torn(&active, &player.bytes, reason)?;
         let tail = player.bytes.len() as u64 - len;
@@ -217,12 +218,12 @@ fn finish<D: Disk>(
     } else {
         false
     };
-    if let Some(previous) = older.back() {
-        let file = directory.open_segment(previous.header.number)?;
-        let context = format!("cannot sync {}", previous.path.display());
-        file.sync().map_err(KvsError::io(context))?;
+    if let Some(previous) = older.back_mut() {
+        previous.file = Some(directory.open_segment(previous.header.number)?);
+        previous.write_again()?;
+        previous.file = None;
     }
-    active.sync()?;
+    active.write_again()?;
     directory.sync()?;
     let marked = matches!(end, End::Whole { marked: true });
     let segments = Segments::new(directory, older, active);
