@@ -53,8 +53,9 @@ impl<D: Disk> Directory<D> {
         match lock.try_lock() {
             Ok(true) => {
                 let directory = Directory { disk, path, lock };
-                if directory.is_initialised()? {
-                    directory.name_holder()?;
+                match directory.is_initialised()? {
+                    true => directory.name_holder()?,
+                    false => sync_ancestors(&directory.disk, &directory.path)?,
                 }
                 Ok(directory)
             }
@@ -153,30 +154,37 @@ fn segment_number(name: &str) -> Option<u32> {
     (name == segment_name(number)).then_some(number)
 }
 
-/// Creates a directory and what is missing above it, each name on the disk
-/// before anything is made below it. A name that is there already may be that of
-/// a start that was cut off before it synced it, so it is synced again.
+/// Creates a directory and what is missing above it.
 fn create_dir_all(disk: &impl Disk, path: &Path) -> Result<()> {
-    let Some(parent) = parent_of(path) else { return Ok(()) };
-    match disk.create_dir(path) {
-        Ok(()) => parent_of(parent).map_or(Ok(()), |above| sync_dir(disk, above))?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != Path::new(".") => {
+    match (disk.create_dir(path), path.parent()) {
+        (Ok(()), _) => Ok(()),
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        (Err(error), Some(parent))
+            if error.kind() == io::ErrorKind::NotFound && !parent.as_os_str().is_empty() =>
+        {
             create_dir_all(disk, parent)?;
-            return create_dir_all(disk, path);
+            create_dir_all(disk, path)
         }
-        Err(error) => {
+        (Err(error), _) => {
             let context = format!("cannot create the directory {}", path.display());
-            return Err(KvsError::io(context)(error));
+            Err(KvsError::io(context)(error))
         }
     }
-    sync_dir(disk, parent)
 }
 
-/// The directory that a name is in; `None` for the root.
-fn parent_of(path: &Path) -> Option<&Path> {
-    let parent = path.parent()?;
-    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+/// Puts the names that lead to `path` on the disk, those that were there before
+/// included: they may be of a start that was cut off. One that this process may
+/// not read it has not made either.
+fn sync_ancestors(disk: &impl Disk, path: &Path) -> Result<()> {
+    for above in path.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match sync_dir(disk, above) {
+            Err(KvsError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Puts the names in a directory on the disk.

@@ -225,6 +225,9 @@ fn finish<D: Disk>(
     }
     active.write_again()?;
     directory.sync()?;
+    if !directory.is_initialised()? {
+        directory.name_holder()?;
+    }
     let marked = matches!(end, End::Whole { marked: true });
     let segments = Segments::new(directory, older, active);
     Ok(Recovered { segments, index: player.index, was_cut, marked })
