@@ -51,11 +51,14 @@ fn check_told(error: &KvsError) {
     assert!(is_told, "a fault is no {error:?}");
 }
 
-/// Works for a while on a disk with this fault.
+/// Works for a while on a disk with this fault; the disk may end meanwhile.
 fn work_with(workload: &mut Workload, fault: Fault) {
     workload.disk.set_fault(Some(fault));
     for _ in 0..workload.random.between(1, 40) {
         if let Err(error) = workload.step() {
+            if workload.disk.has_ended() {
+                return;
+            }
             check_told(&error);
         }
         if !workload.is_open() {
@@ -67,9 +70,8 @@ fn work_with(workload: &mut Workload, fault: Fault) {
 /// Opens on a disk with this fault, which may fail.
 fn open_with(workload: &mut Workload, fault: Fault) {
     workload.disk.set_fault(Some(fault));
-    match workload.open() {
-        Ok(()) => {}
-        Err(error) => check_told(&error),
+    if let Err(error) = workload.open() {
+        check_told(&error);
     }
     workload.disk.set_fault(None);
 }
@@ -99,13 +101,18 @@ fn faults_of(seed: u64) -> u64 {
         if !workload.is_open() {
             workload.open().unwrap();
         }
+        if random.one_in(3) {
+            workload.disk.end_after(1 + random.below(CALLS_MAX));
+        }
         let fault = choose_fault(&mut random, &workload);
         work_with(&mut workload, fault);
-        if workload.is_open() {
+        let goes_on = !workload.disk.has_ended() && random.one_in(2);
+        workload.disk.end_after(0);
+        if goes_on && workload.is_open() {
             check_after(&mut workload);
         }
         faults += workload.disk.failed_any().min(1);
-        if random.one_in(2) {
+        if !goes_on || random.one_in(2) {
             workload.end(random.pick(&[End::Kill, End::PowerLoss]));
             workload.open().unwrap();
         }

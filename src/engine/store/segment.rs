@@ -150,9 +150,11 @@ impl<F: DiskFile> Segment<F> {
         Ok(())
     }
 
-    /// Cuts the file to `len` bytes.
+    /// Cuts the file to `len` bytes, on the disk too: what was cut must not come
+    /// back after a loss of power, as somebody is told that it failed.
     pub(crate) fn cut_back(&mut self, len: u64) -> Result<()> {
-        self.file()?.truncate(len).map_err(|error| KvsError::WritesRefused {
+        let file = self.file()?;
+        file.truncate(len).and_then(|()| file.sync()).map_err(|error| KvsError::WritesRefused {
             cause: format!("cannot cut {} back to {len} bytes: {error}", self.path.display()),
         })?;
         self.len = len;
