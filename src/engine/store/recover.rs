@@ -97,6 +97,7 @@ pub(super) fn recover<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> 
             _ => {
                 check_newest(&directory, &path, &played, newest)?;
                 check_oldest(&directory, numbers[0], player.retired)?;
+                check_torn(&path, &played, &player.bytes)?;
                 drop_unfinished(&directory, number, newest)?;
                 return finish(directory, player, older, path, file, played);
             }
@@ -209,7 +210,6 @@ fn finish<D: Disk>(
     let Played { header, len, synced, end } = played;
     let mut active = Segment { path, header, len, synced, file: Some(file) };
     let was_cut = if let End::Damaged { reason } = &end {
-        check_torn(&active, &player.bytes, reason)?;
         let tail = player.bytes.len() as u64 - len;
         let path = active.path.display();
         logger::warn!("cut {tail} bytes that were never synced off {path}: {reason}");
@@ -233,17 +233,17 @@ fn finish<D: Disk>(
     Ok(Recovered { segments, index: player.index, was_cut, marked })
 }
 
-/// Fails when damage at the end of `segment` had been on the disk, as a later
+/// Fails when damage at the end of a segment had been on the disk, as a later
 /// record tells: that is no torn tail.
-fn check_torn<F>(segment: &Segment<F>, bytes: &[u8], reason: &str) -> Result<()> {
-    let is_synced = |at: &usize| {
-        record::decode(&bytes[*at..], segment.header.salt).is_ok_and(|record| record.synced)
-    };
-    match (segment.len as usize + 1..bytes.len()).find(is_synced) {
+fn check_torn(path: &Path, played: &Played, bytes: &[u8]) -> Result<()> {
+    let Played { header, len, end: End::Damaged { reason }, .. } = played else { return Ok(()) };
+    let is_synced =
+        |at: &usize| record::decode(&bytes[*at..], header.salt).is_ok_and(|record| record.synced);
+    match (*len as usize + 1..bytes.len()).find(is_synced) {
         None => Ok(()),
         Some(at) => Err(KvsError::corrupt(
-            &segment.path,
-            segment.len,
+            path,
+            *len,
             format!("{reason}, and a record at byte {at} tells that this had been on the disk"),
         )),
     }
