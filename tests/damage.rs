@@ -152,6 +152,23 @@ fn a_store_that_lost_all_its_segments_is_refused() {
     assert_refused(&files, "without segments");
 }
 
+/// Wherever the first start was killed, the second has told the lock file of
+/// segments, so that losing all of them is not taken for a new store.
+#[test]
+fn a_store_whose_first_start_was_killed_tells_that_it_lost_its_segments() {
+    for changes in 1..20 {
+        let first = SimulatedDisk::new(1);
+        first.end_after(changes);
+        drop(KvStore::open_on(first.clone(), DIRECTORY, options()));
+        for second in [first.after_kill(), first.after_power_loss()] {
+            drop(KvStore::open_on(second.clone(), DIRECTORY, options()).unwrap());
+            let mut files = second.files();
+            files.retain(|path, _| path.extension().is_none());
+            assert_refused(&files, "without segments");
+        }
+    }
+}
+
 #[test]
 fn a_cut_segment_is_refused_unless_a_write_may_never_have_come() {
     let (files, maps) = closed_store(80);

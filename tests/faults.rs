@@ -10,10 +10,10 @@
 
 mod simulation;
 
-use kvs::{KvsEngine, KvsError};
-use simulation::disk::{Call, EIO, ENOSPC, Fault};
+use kvs::{KvStore, KvsEngine, KvsError, Options};
+use simulation::disk::{Call, EIO, ENOSPC, Fault, SimulatedDisk};
 use simulation::random::Random;
-use simulation::workload::{End, Workload};
+use simulation::workload::{DIRECTORY, End, Workload};
 use simulation::{for_each_seed, report};
 
 /// Calls from the next on that a fault may wait, or last, at the most.
@@ -123,6 +123,89 @@ fn faults_of(seed: u64) -> u64 {
 #[test]
 fn whatever_fails_exactly_that_is_told_and_undone() {
     let mut faults = 0;
-    for_each_seed("faults", 1_200, |seed| faults += faults_of(seed));
+    for_each_seed("faults", 1_500, |seed| faults += faults_of(seed));
     report(&format!("the disk failed {faults} times"));
+}
+
+/// A store with a value on the disk.
+fn store_with_a_value() -> (SimulatedDisk, KvStore<SimulatedDisk>) {
+    let disk = SimulatedDisk::new(1);
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, Options::default()).unwrap();
+    store.set("key".to_owned(), "first".to_owned()).unwrap();
+    store.sync().unwrap();
+    (disk, store)
+}
+
+/// A fault of all calls of a kind.
+fn all(kind: Call) -> Option<Fault> {
+    Some(Fault::Calls { first: 0, last: u64::MAX, kind: Some(kind), errno: EIO })
+}
+
+#[test]
+fn after_a_failed_sync_reads_go_on_and_writes_are_refused_until_the_store_is_opened_anew() {
+    let (disk, store) = store_with_a_value();
+    store.set("key".to_owned(), "second".to_owned()).unwrap();
+    disk.set_fault(all(Call::Sync));
+    assert!(matches!(store.sync(), Err(KvsError::Io { .. })));
+    disk.set_fault(None);
+    let get = |store: &KvStore<SimulatedDisk>| store.get("key".to_owned()).unwrap().unwrap();
+    for _ in 0..2 {
+        let refused = store.set("key".to_owned(), "third".to_owned()).unwrap_err();
+        assert!(refused.to_string().contains("Input/output error"), "{refused}");
+        for written in [store.sync(), store.flush(), store.remove("key".to_owned())] {
+            assert!(matches!(written, Err(KvsError::WritesRefused { .. })), "{written:?}");
+        }
+        assert_eq!(get(&store), "second");
+    }
+    drop(store);
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, Options::default()).unwrap();
+    assert_eq!(get(&store), "second");
+    store.set("key".to_owned(), "fourth".to_owned()).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    let disk = disk.after_power_loss();
+    let store = KvStore::open_on(disk, DIRECTORY, Options::default()).unwrap();
+    assert_eq!(get(&store), "fourth");
+}
+
+#[test]
+fn when_a_failed_append_cannot_be_cut_away_writes_are_refused() {
+    let (disk, store) = store_with_a_value();
+    disk.set_fault(Some(Fault::Calls { first: 0, last: u64::MAX, kind: None, errno: EIO }));
+    let refused = store.set("key".to_owned(), "second".to_owned());
+    assert!(matches!(refused, Err(KvsError::WritesRefused { .. })), "{refused:?}");
+    disk.set_fault(None);
+    let refused = store.set("key".to_owned(), "third".to_owned());
+    assert!(matches!(refused, Err(KvsError::WritesRefused { .. })), "{refused:?}");
+    assert_eq!(store.get("key".to_owned()).unwrap().as_deref(), Some("first"));
+}
+
+#[test]
+fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
+    for room in 0..200 {
+        let (disk, store) = store_with_a_value();
+        disk.set_fault(Some(Fault::Full { bytes: disk.bytes() + room }));
+        let mut kept = Vec::new();
+        for nth in 0..20 {
+            let (key, value) = (format!("key{nth}"), "v".repeat(nth));
+            match store.set(key.clone(), value.clone()) {
+                Ok(()) => kept.push((key, value)),
+                Err(KvsError::Io { source, .. }) => {
+                    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+                    assert_eq!(store.get(key).unwrap(), None);
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        disk.set_fault(None);
+        store.set("more".to_owned(), "room".to_owned()).unwrap();
+        kept.push(("more".to_owned(), "room".to_owned()));
+        let disk = disk.after_kill();
+        drop(store);
+        let store = KvStore::open_on(disk, DIRECTORY, Options::default()).unwrap();
+        assert!(store.stats().contains(&("keys", kept.len() as u64 + 1)));
+        for (key, value) in kept {
+            assert_eq!(store.get(key).unwrap(), Some(value));
+        }
+    }
 }

@@ -183,10 +183,12 @@ impl SimulatedDisk {
     pub fn after_power_loss(&self) -> SimulatedDisk {
         let state = &mut *self.state.borrow_mut();
         let names = state.names.after_power_loss(&mut state.random);
-        let mut inodes = vec![Inode::default(); state.inodes.len()];
+        let mut inodes = state.inodes.clone();
         for (_, inode) in names.files() {
             let mut random = state.random.fork();
-            inodes[inode] = Inode::new(state.inodes[inode].after_power_loss(&mut random));
+            let other = &state.inodes[random.below(state.inodes.len() as u64) as usize].current;
+            let found = state.inodes[inode].after_power_loss(other, &mut random);
+            inodes[inode] = Inode::new(found);
         }
         SimulatedDisk::with(names, inodes, state.random.fork())
     }

@@ -3,7 +3,8 @@
 //!
 //! Pages have 4 KiB. Until a file is synced, each page written since may be on
 //! the disk as it is now, as it was at any time since the last sync, or not at
-//! all: what lies beyond the end it had is zeros or random bytes then. Its
+//! all: what lies beyond the end it had is zeros then, or random bytes, or what
+//! another file had there, as the disk gives its blocks to one after another. Its
 //! length may be the old one, the new one, any between, and also the longest it
 //! had meanwhile, as a cut need not have reached the disk either.
 //!
@@ -97,24 +98,25 @@ impl Inode {
         self.longest = self.current.len();
     }
 
-    /// The bytes as they may be found after a loss of power.
-    pub fn after_power_loss(&self, random: &mut Random) -> Vec<u8> {
+    /// The bytes as they may be found after a loss of power; `other` are those
+    /// of another file.
+    pub fn after_power_loss(&self, other: &[u8], random: &mut Random) -> Vec<u8> {
         let (durable, current) = (self.durable.len(), self.current.len());
         if self.dirty.is_empty() && durable == current {
             return self.durable.clone();
         }
         match random.below(6) {
             0 => self.durable.clone(),
-            1 => self.assemble(current, |_| Found::Now, random),
+            1 => self.assemble(current, |_| Found::Now, other, random),
             2 => {
                 let len = random.between(durable.min(current), durable.max(current));
-                self.assemble(len, |_| Found::Now, random)
+                self.assemble(len, |_| Found::Now, other, random)
             }
             _ => {
                 let any = random.between(durable.min(current), self.longest.max(durable));
                 let len = random.pick(&[current, current, durable, self.longest, any]);
                 let mixed = |random: &mut Random| random.pick(&Found::ALL);
-                self.assemble(len, mixed, random)
+                self.assemble(len, mixed, other, random)
             }
         }
     }
@@ -124,6 +126,7 @@ impl Inode {
         &self,
         len: usize,
         found: impl Fn(&mut Random) -> Found,
+        other: &[u8],
         random: &mut Random,
     ) -> Vec<u8> {
         let mut bytes = self.durable.clone();
@@ -145,6 +148,11 @@ impl Inode {
                     let durable = page_of(&self.durable, page).len().min(room.len());
                     room[durable..].fill_with(|| random.next() as u8);
                 }
+                Found::Other => {
+                    let durable = page_of(&self.durable, page).len().min(room.len());
+                    let other = page_of(other, page);
+                    overwrite(&mut room[durable..], &other[durable.min(other.len())..]);
+                }
             }
         }
         bytes
@@ -162,11 +170,14 @@ enum Found {
     AsDurable,
     /// As it was at the last sync, and random bytes beyond.
     Random,
+    /// As it was at the last sync, and bytes of another file beyond.
+    Other,
 }
 
 impl Found {
     /// All of them.
-    const ALL: [Found; 4] = [Found::Now, Found::Earlier, Found::AsDurable, Found::Random];
+    const ALL: [Found; 5] =
+        [Found::Now, Found::Earlier, Found::AsDurable, Found::Random, Found::Other];
 }
 
 /// The bytes of a page, as many as there are.

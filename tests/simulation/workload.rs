@@ -41,7 +41,7 @@ impl Workload {
     pub fn new(seed: u64) -> Workload {
         let mut random = Random::new(seed);
         let mut options = Options::default();
-        options.segment_bytes = random.pick(&[512, 700, 1024, 2048, 4096]);
+        options.segment_bytes = random.pick(&[512, 700, 1024, 2048, 4096, 16_384]);
         options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
         options.cache_bytes = random.pick(&[0, 4096, 3 * 4096, 1 << 16]);
         options.buffered = random.one_in(2);
