@@ -229,9 +229,9 @@ fn a_segment_of_another_store_is_refused() {
 fn another_version_and_a_damaged_header_are_named() {
     let (files, _) = closed_store(80);
     for path in segments(&files) {
-        for (at, byte) in [(0, b'K'), (8, 2), (12, 99), (16, 1), (24, 1), (28, 1)] {
+        for at in [0, 8, 12, 16, 24, 28] {
             let mut files = files.clone();
-            files.get_mut(&path).unwrap()[at] = byte;
+            files.get_mut(&path).unwrap()[at] ^= 3;
             assert_names(&files, &path, 0, &format!("byte {at} of {}", path.display()));
         }
     }

@@ -187,8 +187,7 @@ impl SimulatedDisk {
         for (_, inode) in names.files() {
             let mut random = state.random.fork();
             let other = &state.inodes[random.below(state.inodes.len() as u64) as usize].current;
-            let found = state.inodes[inode].after_power_loss(other, &mut random);
-            inodes[inode] = Inode::new(found);
+            inodes[inode] = state.inodes[inode].after_power_loss(other, &mut random);
         }
         SimulatedDisk::with(names, inodes, state.random.fork())
     }

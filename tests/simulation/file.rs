@@ -4,7 +4,8 @@
 //! Pages have 4 KiB. Until a file is synced, each page written since may be on
 //! the disk as it is now, as it was at any time since the last sync, or not at
 //! all: what lies beyond the end it had is zeros then, or random bytes, or what
-//! another file had there, as the disk gives its blocks to one after another. Its
+//! another file had there, as the disk gives its blocks to one after another, or
+//! what was cut off this one. Its
 //! length may be the old one, the new one, any between, and also the longest it
 //! had meanwhile, as a cut need not have reached the disk either.
 //!
@@ -31,6 +32,8 @@ pub struct Inode {
     dirty: BTreeMap<usize, Vec<Vec<u8>>>,
     /// The greatest length since the last sync.
     longest: usize,
+    /// What the disk may still hold of bytes that were cut off, at their offsets.
+    cut: Vec<u8>,
     /// Whether an open file has the lock.
     pub is_locked: bool,
 }
@@ -56,6 +59,9 @@ impl Inode {
     /// Cuts or extends what the page cache shows.
     pub fn truncate(&mut self, len: usize) {
         self.touch(len.min(self.current.len()), len.max(self.current.len()));
+        if len < self.current.len() {
+            self.cut = self.current.clone();
+        }
         self.current.resize(len, 0);
         self.longest = self.longest.max(len);
     }
@@ -98,9 +104,15 @@ impl Inode {
         self.longest = self.current.len();
     }
 
-    /// The bytes as they may be found after a loss of power; `other` are those
+    /// The file as it may be found after a loss of power; `other` are those
     /// of another file.
-    pub fn after_power_loss(&self, other: &[u8], random: &mut Random) -> Vec<u8> {
+    pub fn after_power_loss(&self, other: &[u8], random: &mut Random) -> Inode {
+        let bytes = self.bytes_after_power_loss(other, random);
+        Inode { cut: self.cut.clone(), ..Inode::new(bytes) }
+    }
+
+    /// Its bytes.
+    fn bytes_after_power_loss(&self, other: &[u8], random: &mut Random) -> Vec<u8> {
         let (durable, current) = (self.durable.len(), self.current.len());
         if self.dirty.is_empty() && durable == current {
             return self.durable.clone();
@@ -150,6 +162,7 @@ impl Inode {
                 }
                 Found::Other => {
                     let durable = page_of(&self.durable, page).len().min(room.len());
+                    let other = if random.one_in(2) { &self.cut[..] } else { other };
                     let other = page_of(other, page);
                     overwrite(&mut room[durable..], &other[durable.min(other.len())..]);
                 }
@@ -170,7 +183,8 @@ enum Found {
     AsDurable,
     /// As it was at the last sync, and random bytes beyond.
     Random,
-    /// As it was at the last sync, and bytes of another file beyond.
+    /// As it was at the last sync, and beyond it bytes of another file, or bytes
+    /// that were cut off this one.
     Other,
 }
 

@@ -58,6 +58,11 @@ impl Model {
         self.doubtful.extend(self.writes.drain(self.flushed..));
     }
 
+    /// What was in doubt is surely undone.
+    pub fn end_doubt(&mut self) {
+        self.doubtful.clear();
+    }
+
     /// Power was lost: what was only handed to the system may be gone.
     pub fn lose_power(&mut self) {
         self.flushed = 0;

@@ -83,12 +83,15 @@ impl Workload {
             End::PowerLoss => self.disk.after_power_loss(),
             End::Kill => self.disk.after_kill(),
         };
+        let could_not_cut = self.disk.failed(&[Call::Truncate]) > 0;
         self.disk.set_fault(None);
         self.disk.end_after(0);
         self.store = None;
         self.disk = disk;
-        if end == End::PowerLoss {
-            self.model.lose_power();
+        match end {
+            End::PowerLoss => self.model.lose_power(),
+            End::Kill if !could_not_cut => self.model.end_doubt(),
+            End::Kill => {}
         }
     }
 
