@@ -13,6 +13,7 @@ pub mod file;
 pub mod model;
 pub mod names;
 pub mod random;
+pub mod state;
 pub mod workload;
 
 use std::io::Write;
@@ -35,5 +36,5 @@ fn number_from_env(name: &str) -> Option<u64> {
 
 /// Prints a line even when the test passes, which `println` would not.
 pub fn report(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
