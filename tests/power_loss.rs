@@ -117,8 +117,8 @@ fn lose_two_pages(disk: &SimulatedDisk, nth: u32) -> (Option<String>, SimulatedD
     (found, disk.after_power_loss())
 }
 
-/// A tail is cut off when the record before it is torn, intact as it may be. The
-/// disk may still hold it where the next tail is written, and not have that.
+/// A tail is cut off when the record before it is torn, intact as it may be. Until
+/// the cut is synced, the disk may still hold it where the next tail is written.
 #[test]
 fn what_was_cut_off_does_not_come_back_behind_newer_writes() {
     for_each_seed("cut off", 20_000, |seed| {

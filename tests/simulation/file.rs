@@ -5,7 +5,7 @@
 //! the disk as it is now, as it was at any time since the last sync, or not at
 //! all: what lies beyond the end it had is zeros then, or random bytes, or what
 //! another file had there, as the disk gives its blocks to one after another, or
-//! what was cut off this one. Its
+//! what was cut off this one since the last sync. Its
 //! length may be the old one, the new one, any between, and also the longest it
 //! had meanwhile, as a cut need not have reached the disk either.
 //!
@@ -32,7 +32,8 @@ pub struct Inode {
     dirty: BTreeMap<usize, Vec<Vec<u8>>>,
     /// The greatest length since the last sync.
     longest: usize,
-    /// What the disk may still hold of bytes that were cut off, at their offsets.
+    /// What the disk holds, until the next sync, of bytes that were cut off, at
+    /// their offsets.
     cut: Vec<u8>,
     /// Whether an open file has the lock.
     pub is_locked: bool,
@@ -82,6 +83,7 @@ impl Inode {
     pub fn sync(&mut self) {
         self.write_back(|_| true);
         self.durable.truncate(self.current.len());
+        self.cut.clear();
     }
 
     /// Fails to: some pages are on the disk, and the others are held to be, so
