@@ -1,263 +1,332 @@
-//! Real damage is told from a torn tail: every flipped bit, cut, and segment
-//! that is lost, renamed, copied or foreign is refused with its file's name, or
-//! the store holds exactly what it held. A refusal changes nothing.
+//! Real damage is told from a torn tail, named, and refused.
+//!
+//! Stores that were closed cleanly are harmed: each bit flipped, each segment
+//! lost, cut at every byte, swapped, copied over another, or replaced by one of
+//! another store. Opening them fails and names a file and an offset, and has
+//! changed nothing; or it gives the right map. Only the newest segment may be
+//! cut without being refused, as a cut at the end of a record looks like a
+//! write that never came: then the map is an earlier one.
+//!
+//! Not told from a store that is whole: one of which all files are replaced by
+//! older ones of its own.
 
-#[path = "support/random.rs"]
-mod random;
-#[path = "support/simulated_disk.rs"]
-mod simulated_disk;
+mod simulation;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use kvs::{KvStore, KvsEngine, KvsError, Options};
-use simulated_disk::{EIO, ENOSPC, Plan, SimulatedDisk};
+use simulation::disk::SimulatedDisk;
+use simulation::model::{Map, show};
+use simulation::workload::DIRECTORY;
 
 /// The files of a disk.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
-/// What is in a store.
-type Map = BTreeMap<String, String>;
+/// Bytes of a segment's header.
+const HEADER_BYTES: usize = 32;
 
-/// Keys that there are.
-const KEYS: usize = 8;
-
-/// Options with which there are several segments.
+/// Options of a store that has several small segments.
 fn options() -> Options {
     let mut options = Options::default();
     options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
+    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.cache_bytes = 0;
     options
 }
 
-/// Opens the store on a disk.
-fn open(disk: &SimulatedDisk) -> kvs::Result<KvStore<SimulatedDisk>> {
-    KvStore::open_on(disk.clone(), "/kvs", options())
-}
-
-/// What is in a store.
-fn contents(store: &KvStore<SimulatedDisk>) -> Map {
-    let keys = (0..KEYS).map(|nth| format!("key{nth}"));
-    keys.filter_map(|key| Some((key.clone(), store.get(key).unwrap()?))).collect()
-}
-
-/// The files of a store of three segments that was closed, and what it held
-/// after each write.
-fn closed_store_and_states() -> (Files, Vec<Map>) {
-    let disk = SimulatedDisk::new(Plan::Work);
-    let store = open(&disk).unwrap();
-    let mut states = vec![Map::new()];
-    for nth in 0..40 {
-        store.set(format!("key{}", nth % KEYS), format!("value {nth}")).unwrap();
-        states.push(contents(&store));
-        if nth % 4 == 0 {
+/// Writes and overwrites keys, a sync now and then; the map after each write.
+fn fill(store: &impl KvsEngine, writes: usize) -> Vec<Map> {
+    let mut maps = vec![Map::new()];
+    for nth in 0..writes {
+        let key = format!("key{}", nth * 7 % 11);
+        let mut map = maps[nth].clone();
+        if nth % 13 == 12 && map.remove(&key).is_some() {
+            store.remove(key).unwrap();
+        } else {
+            let value = format!("{nth} {}", "v".repeat(nth % 50));
+            store.set(key.clone(), value.clone()).unwrap();
+            map.insert(key, value);
+        }
+        if nth % 5 == 0 {
             store.sync().unwrap();
         }
+        maps.push(map);
     }
-    store.remove("key3".to_owned()).unwrap();
-    states.push(contents(&store));
+    maps
+}
+
+/// A store on a simulated disk that was closed, and the maps on the way to it.
+fn closed_store(writes: usize) -> (Files, Vec<Map>) {
+    let disk = SimulatedDisk::new(1);
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options()).unwrap();
+    let maps = fill(&store, writes);
     drop(store);
-    let files = disk.files();
-    assert_eq!(segments(&files).len(), 3, "{:?}", files.keys());
-    (files, states)
+    (disk.files(), maps)
 }
 
-/// The files of such a store, and what it holds at the end.
-fn closed_store() -> (Files, Map) {
-    let (files, mut states) = closed_store_and_states();
-    (files, states.pop().unwrap())
-}
-
-/// The segments among some files.
+/// The segments of some files, in order.
 fn segments(files: &Files) -> Vec<PathBuf> {
-    let is_segment = |path: &&PathBuf| path.extension().is_some();
-    files.keys().filter(is_segment).cloned().collect()
+    files.keys().filter(|path| path.extension().is_some()).cloned().collect()
 }
 
-/// What opening these files comes to: a map, or the path that is named as
-/// damaged, with nothing changed.
-fn outcome(files: &Files) -> Result<Map, PathBuf> {
-    let disk = SimulatedDisk::with_files(files);
-    match open(&disk) {
-        Ok(store) => Ok(contents(&store)),
-        Err(KvsError::Corrupt { path, offset, reason }) => {
-            assert_eq!(disk.files(), *files, "{}, {offset}, {reason}", path.display());
-            Err(path)
-        }
-        Err(error) => panic!("{}", error.chain().join(": ")),
+/// All that is in a store.
+fn found(store: &impl KvsEngine) -> Map {
+    let get = |nth| {
+        let key = format!("key{nth}");
+        Some((key.clone(), store.get(key).unwrap()?))
+    };
+    let map: Map = (0..11).filter_map(get).collect();
+    assert!(store.stats().contains(&("keys", map.len() as u64)), "there are other keys");
+    map
+}
+
+/// What opening a store of these files gives; a refusal has changed nothing.
+fn open(files: &Files) -> Result<Map, KvsError> {
+    let disk = SimulatedDisk::from_files(files);
+    let opened = KvStore::open_on(disk.clone(), DIRECTORY, options());
+    if opened.is_err() {
+        assert!(disk.files() == *files, "a refusal has changed the files");
     }
+    opened.map(|store| found(&store))
+}
+
+/// Fails unless these files are refused, with an error that names one of them.
+fn assert_refused(files: &Files, what: &str) -> (PathBuf, u64) {
+    match open(files) {
+        Err(KvsError::Corrupt { path, offset, .. }) => {
+            assert!(path.starts_with(DIRECTORY), "{what}: it named {}", path.display());
+            (path, offset)
+        }
+        Err(error) => panic!("{what}: {error:?}"),
+        Ok(map) => panic!("{what}: it opened with {:?}", show(&map)),
+    }
+}
+
+/// Fails unless these files are refused for damage to `wanted`, at or before `at`.
+fn assert_names(files: &Files, wanted: &Path, at: usize, what: &str) {
+    let (path, offset) = assert_refused(files, what);
+    assert_eq!(path, wanted, "{what}");
+    assert!(offset <= at as u64, "{what}: it named byte {offset}");
 }
 
 #[test]
 fn every_flipped_bit_is_refused_or_harmless() {
-    let (files, map) = closed_store();
-    let (mut refused, mut harmless) = (0, 0);
-    for path in segments(&files) {
-        for bit in 0..files[&path].len() * 8 {
+    let (files, maps) = closed_store(80);
+    let segments = segments(&files);
+    assert!(segments.len() > 3);
+    let mut harmless = Vec::new();
+    for path in &segments {
+        for bit in 0..files[path].len() * 8 {
             let mut files = files.clone();
-            files.get_mut(&path).unwrap()[bit / 8] ^= 1 << (bit % 8);
-            match outcome(&files) {
-                Err(named) => {
-                    assert_eq!(named, path);
-                    refused += 1;
+            files.get_mut(path).unwrap()[bit / 8] ^= 1 << (bit % 8);
+            match open(&files) {
+                Ok(map) => {
+                    assert!(map == maps[80], "bit {bit} of {}: {:?}", path.display(), show(&map));
+                    harmless.push((path, bit / 8));
                 }
-                Ok(found) => {
-                    assert_eq!(found, map, "bit {bit} of {}", path.display());
-                    harmless += 1;
-                }
+                Err(_) => assert_names(&files, path, bit / 8, &format!("bit {bit}")),
             }
         }
     }
-    // The last mark, 13 bytes, is all that a store can do without.
-    assert_eq!(harmless, 13 * 8);
-    println!("{refused} flipped bits were refused");
+    let newest = segments.last().unwrap();
+    let last_mark = files[newest].len() - 13;
+    assert!(harmless.iter().all(|&(path, at)| path == newest && at >= last_mark), "{harmless:?}");
 }
 
 #[test]
-fn a_cut_is_refused_but_in_the_newest_segment_whose_rest_is_kept() {
-    let (files, states) = closed_store_and_states();
-    let paths = segments(&files);
-    for (nth, path) in paths.iter().enumerate() {
-        for len in 0..files[path].len() {
-            let mut files = files.clone();
-            files.get_mut(path).unwrap().truncate(len);
-            match outcome(&files) {
-                Err(_) if nth + 1 < paths.len() || len < 32 => {}
-                Ok(found) if nth + 1 == paths.len() && states.contains(&found) => {}
-                outcome => panic!("cut {} to {len}: {outcome:?}", path.display()),
-            }
-        }
-    }
-}
-
-#[test]
-fn a_segment_that_is_lost_is_missed() {
-    let (files, _) = closed_store();
+fn a_lost_segment_is_refused() {
+    let (files, _) = closed_store(150);
+    assert!(!files.contains_key(&Path::new(DIRECTORY).join("00000001.seg")), "compacted");
     for path in segments(&files) {
         let mut files = files.clone();
         files.remove(&path);
-        assert_eq!(outcome(&files), Err(path));
+        assert_refused(&files, &format!("without {}", path.display()));
     }
-    let mut none = files.clone();
-    none.retain(|path, _| path.extension().is_none());
-    assert_eq!(outcome(&none), Err(PathBuf::from("/kvs")));
 }
 
 #[test]
-fn a_segment_under_another_name_is_refused() {
-    let (files, _) = closed_store();
-    let paths = segments(&files);
-    for a in &paths {
-        for b in paths.iter().filter(|b| *b != a) {
-            let mut copied = files.clone();
-            copied.insert(b.clone(), files[a].clone());
-            assert!(outcome(&copied).is_err(), "{} copied to {}", a.display(), b.display());
-            let mut swapped = copied;
-            swapped.insert(a.clone(), files[b].clone());
-            assert!(outcome(&swapped).is_err(), "{} and {} swapped", a.display(), b.display());
+fn a_store_that_lost_all_its_segments_is_refused() {
+    let (mut files, _) = closed_store(150);
+    files.retain(|path, _| path.extension().is_none());
+    assert_refused(&files, "without segments");
+}
+
+/// Wherever the first start was killed, the second has told the lock file of
+/// segments, so that losing all of them is not taken for a new store.
+#[test]
+fn a_store_whose_first_start_was_killed_tells_that_it_lost_its_segments() {
+    for changes in 1..20 {
+        let first = SimulatedDisk::new(1);
+        first.end_after(changes);
+        drop(KvStore::open_on(first.clone(), DIRECTORY, options()));
+        for second in [first.after_kill(), first.after_power_loss()] {
+            drop(KvStore::open_on(second.clone(), DIRECTORY, options()).unwrap());
+            let mut files = second.files();
+            files.retain(|path, _| path.extension().is_none());
+            assert_refused(&files, "without segments");
         }
-        let mut added = files.clone();
-        added.insert(PathBuf::from("/kvs/00000004.seg"), files[a].clone());
-        assert!(outcome(&added).is_err(), "{} copied to the end", a.display());
     }
+}
+
+#[test]
+fn a_cut_segment_is_refused_unless_a_write_may_never_have_come() {
+    let (files, maps) = closed_store(80);
+    let segments = segments(&files);
+    let (newest, older) = segments.split_last().unwrap();
+    for path in older {
+        for end in 0..files[path].len() {
+            let mut files = files.clone();
+            files.get_mut(path).unwrap().truncate(end);
+            assert_names(&files, path, end, &format!("{} cut at {end}", path.display()));
+        }
+    }
+    for end in 0..files[newest].len() {
+        let mut files = files.clone();
+        files.get_mut(newest).unwrap().truncate(end);
+        match open(&files) {
+            Ok(map) => assert!(end >= HEADER_BYTES && maps.contains(&map), "cut at {end}"),
+            Err(_) => assert_names(&files, newest, end, &format!("newest cut at {end}")),
+        }
+    }
+}
+
+#[test]
+fn a_segment_in_the_place_of_another_is_refused() {
+    let (files, _) = closed_store(150);
+    let segments = segments(&files);
+    for from in &segments {
+        for to in segments.iter().filter(|to| *to != from) {
+            let mut copied = files.clone();
+            copied.insert(to.clone(), files[from].clone());
+            assert_names(&copied, to, 0, "copied");
+            copied.insert(from.clone(), files[to].clone());
+            assert_names(&copied, from.min(to), 0, "swapped");
+        }
+    }
+    let mut next = files.clone();
+    let beyond = Path::new(DIRECTORY).join(format!("{:08}.seg", 1 + number(&segments)));
+    next.insert(beyond.clone(), files[&segments[0]].clone());
+    assert_refused(&next, "copied behind the newest");
+}
+
+/// The number of the newest segment.
+fn number(segments: &[PathBuf]) -> u32 {
+    segments.last().unwrap().file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
 #[test]
 fn a_segment_of_another_store_is_refused() {
-    let ((files, _), (other, _)) = (closed_store(), closed_store());
+    let ((files, _), (other, _)) = (closed_store(80), closed_store(80));
     for path in segments(&files) {
-        let mut mixed = files.clone();
-        mixed.insert(path.clone(), other[&path].clone());
-        assert!(outcome(&mixed).is_err(), "{}", path.display());
-    }
-}
-
-#[test]
-fn a_clean_start_writes_nothing_but_who_holds_the_directory() {
-    let (files, map) = closed_store();
-    let disk = SimulatedDisk::with_files(&files);
-    let store = open(&disk).unwrap();
-    assert_eq!(contents(&store), map);
-    drop(store);
-    assert_eq!(disk.files(), files);
-}
-
-#[test]
-fn records_left_over_from_another_segment_are_none() {
-    let (files, map) = closed_store();
-    let paths = segments(&files);
-    for old in &paths[..2] {
-        // A file system may hand out a block that an older segment was in.
-        let left_over = files[old][32..].to_vec();
         let mut files = files.clone();
-        files.get_mut(&paths[2]).unwrap().extend(left_over);
-        assert_eq!(outcome(&files), Ok(map.clone()));
+        files.insert(path.clone(), other[&path].clone());
+        assert_refused(&files, &format!("foreign {}", path.display()));
     }
 }
 
 #[test]
-fn what_was_cut_off_never_comes_back_behind_newer_records() {
-    let mut options = Options::default();
-    options.buffered = true;
-    // The second record of each batch begins a page of its own.
-    let first_page = |byte: &str| byte.repeat(4_096 - 32 - 13 - "key0".len());
-    for seed in 0..200 {
-        let disk = SimulatedDisk::new(Plan::Work);
-        let store = KvStore::open_on(disk.clone(), "/kvs", options.clone()).unwrap();
-        store.set("key0".to_owned(), first_page("o")).unwrap();
-        store.set("key1".to_owned(), "refused".to_owned()).unwrap();
-        disk.set_plan(Plan::Fail(1, ENOSPC));
-        store.flush().unwrap_err();
-        disk.set_plan(Plan::Work);
-        store.set("key0".to_owned(), first_page("n")).unwrap();
-        store.set("key2".to_owned(), "new".to_owned()).unwrap();
-        store.flush().unwrap();
-        let disk = disk.after_power_loss(seed, Plan::Work);
-        let store = KvStore::open_on(disk, "/kvs", options.clone()).unwrap();
-        assert_eq!(store.get("key1".to_owned()).unwrap(), None, "seed {seed}");
-    }
-}
-
-#[test]
-fn a_value_that_is_damaged_while_the_store_runs_is_an_error_and_the_rest_is_served() {
-    let disk = SimulatedDisk::new(Plan::Work);
-    let mut options = options();
-    options.cache_bytes = 0;
-    let store = KvStore::open_on(disk.clone(), "/kvs", options).unwrap();
-    store.set("key0".to_owned(), "first".to_owned()).unwrap();
-    store.set("key1".to_owned(), "second".to_owned()).unwrap();
-    disk.flip_bit(Path::new("/kvs/00000001.seg"), 32 + 13 + 4, 0);
-    match store.get("key0".to_owned()) {
-        Err(KvsError::Corrupt { path, offset: 32, .. }) => {
-            assert_eq!(path, Path::new("/kvs/00000001.seg"));
-        }
-        got => panic!("{got:?}"),
-    }
-    assert_eq!(store.get("key1".to_owned()).unwrap(), Some("second".to_owned()));
-}
-
-#[test]
-fn after_a_failed_sync_no_write_is_accepted_and_reads_go_on() {
-    for call in 1..=2 {
-        let disk = SimulatedDisk::new(Plan::Work);
-        let mut options = options();
-        options.buffered = true;
-        let store = KvStore::open_on(disk.clone(), "/kvs", options).unwrap();
-        store.set("key0".to_owned(), "kept".to_owned()).unwrap();
-        store.sync().unwrap();
-        store.set("key0".to_owned(), "refused".to_owned()).unwrap();
-        // The first call is the write, the second the sync.
-        disk.set_plan(Plan::Fail(call, EIO));
-        let error = store.sync().unwrap_err();
-        assert!(matches!(error, KvsError::Io { .. }), "{error}");
-        assert_eq!(store.get("key0".to_owned()).unwrap(), Some("kept".to_owned()));
-        let again = store.set("key0".to_owned(), "again".to_owned()).and_then(|()| store.sync());
-        match (call, again) {
-            (1, Ok(())) => {}
-            (2, Err(error @ KvsError::WritesRefused { .. })) => {
-                let told = "no writes are accepted until the store is opened anew: \
-                    cannot sync /kvs/00000001.seg: ";
-                assert!(error.to_string().starts_with(told), "{error}");
-            }
-            (_, again) => panic!("call {call}: {again:?}"),
+fn another_version_and_a_damaged_header_are_named() {
+    let (files, _) = closed_store(80);
+    for path in segments(&files) {
+        for at in [0, 8, 12, 16, 24, 28] {
+            let mut files = files.clone();
+            files.get_mut(&path).unwrap()[at] ^= 3;
+            assert_names(&files, &path, 0, &format!("byte {at} of {}", path.display()));
         }
     }
+}
+
+/// Kills a process that has begun a segment and not used it; the files left.
+fn killed_while_beginning_a_segment() -> Vec<Files> {
+    let mut left = Vec::new();
+    for changes in 1.. {
+        let disk = SimulatedDisk::new(1);
+        disk.end_after(changes);
+        let Ok(store) = KvStore::open_on(disk.clone(), DIRECTORY, options()) else { continue };
+        for nth in 0..60 {
+            let written = store.set(format!("key{}", nth % 11), format!("{nth} vvvvvvvv"));
+            let _ = written.and_then(|()| store.sync());
+        }
+        let files = disk.after_kill().files();
+        if files[segments(&files).last().unwrap()].len() <= HEADER_BYTES {
+            left.push(files);
+        }
+        if !disk.has_ended() {
+            return left;
+        }
+    }
+    left
+}
+
+#[test]
+fn damage_before_a_segment_that_was_being_begun_is_refused() {
+    for files in killed_while_beginning_a_segment() {
+        let segments = segments(&files);
+        assert!(open(&files).is_ok(), "it is no damage");
+        let Some(previous) = segments.len().checked_sub(2) else { continue };
+        let path = &segments[previous];
+        for at in 0..files[path].len() - 2 * HEADER_BYTES {
+            let mut files = files.clone();
+            files.get_mut(path).unwrap()[at] ^= 4;
+            assert_names(&files, path, at, &format!("byte {at} of {}", path.display()));
+        }
+    }
+}
+
+/// What is damaged while it is open is an error of that key alone.
+#[test]
+fn a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = KvStore::open_with(parent.path(), options()).unwrap();
+    store.set("a".to_owned(), "first value".to_owned()).unwrap();
+    store.set("b".to_owned(), "second value".to_owned()).unwrap();
+    let path = parent.path().join("00000001.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(5).position(|window| window == b"first").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    match store.get("a".to_owned()) {
+        Err(KvsError::Corrupt { path: named, offset: 32, .. }) => assert_eq!(named, path),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(store.get("b".to_owned()).unwrap().as_deref(), Some("second value"));
+    store.set("a".to_owned(), "third value".to_owned()).unwrap();
+    assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("third value"));
+}
+
+/// The same on the real file system: one small segment, closed cleanly.
+#[test]
+fn a_real_segment_is_cut_at_every_byte_and_every_bit_of_it_flipped() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    let store = KvStore::open(&directory).unwrap();
+    let maps = fill(&store, 12);
+    drop(store);
+    let path = directory.join("00000001.seg");
+    let whole = fs::read(&path).unwrap();
+    for end in 0..whole.len() {
+        fs::write(&path, &whole[..end]).unwrap();
+        match KvStore::open(&directory) {
+            Ok(store) => assert!(end >= HEADER_BYTES && maps.contains(&found(&store)), "{end}"),
+            Err(error) => check_refused(&error, &path, &whole[..end]),
+        }
+        let _ = fs::remove_file(directory.join("00000002.seg"));
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &bytes).unwrap();
+        match KvStore::open(&directory) {
+            Ok(store) => assert!(bit / 8 >= whole.len() - 13 && found(&store) == maps[12], "{bit}"),
+            Err(error) => check_refused(&error, &path, &bytes),
+        }
+        let _ = fs::remove_file(directory.join("00000002.seg"));
+    }
+}
+
+/// Fails unless the error names the file, which is as it was.
+fn check_refused(error: &KvsError, path: &Path, bytes: &[u8]) {
+    assert!(matches!(error, KvsError::Corrupt { path: named, .. } if named == path), "{error:?}");
+    assert!(fs::read(path).unwrap() == bytes, "a refusal has changed the file");
 }

@@ -53,8 +53,9 @@ impl<D: Disk> Directory<D> {
         match lock.try_lock() {
             Ok(true) => {
                 let directory = Directory { disk, path, lock };
-                if directory.is_initialised()? {
-                    directory.name_holder()?;
+                match directory.is_initialised()? {
+                    true => directory.name_holder()?,
+                    false => sync_ancestors(&directory.disk, &directory.path)?,
                 }
                 Ok(directory)
             }
@@ -153,24 +154,37 @@ fn segment_number(name: &str) -> Option<u32> {
     (name == segment_name(number)).then_some(number)
 }
 
-/// Creates a directory and what is missing above it, each name synced.
+/// Creates a directory and what is missing above it.
 fn create_dir_all(disk: &impl Disk, path: &Path) -> Result<()> {
-    let context = || format!("cannot create the directory {}", path.display());
-    let parent = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    match disk.create_dir(path) {
-        Ok(()) => sync_dir(disk, parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != Path::new(".") => {
+    match (disk.create_dir(path), path.parent()) {
+        (Ok(()), _) => Ok(()),
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        (Err(error), Some(parent))
+            if error.kind() == io::ErrorKind::NotFound && !parent.as_os_str().is_empty() =>
+        {
             create_dir_all(disk, parent)?;
-            disk.create_dir(path).map_err(KvsError::io(context()))?;
-            sync_dir(disk, parent)
+            create_dir_all(disk, path)
         }
-        Err(error) => Err(KvsError::io(context())(error)),
+        (Err(error), _) => {
+            let context = format!("cannot create the directory {}", path.display());
+            Err(KvsError::io(context)(error))
+        }
     }
+}
+
+/// Puts the names that lead to `path` on the disk, those that were there before
+/// included: they may be of a start that was cut off. One that this process may
+/// not read it has not made either.
+fn sync_ancestors(disk: &impl Disk, path: &Path) -> Result<()> {
+    for above in path.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match sync_dir(disk, above) {
+            Err(KvsError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Puts the names in a directory on the disk.

@@ -95,6 +95,7 @@ pub(super) fn recover<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> 
             _ => {
                 check_newest(&directory, &path, &played, newest)?;
                 check_oldest(&directory, numbers[0], player.retired)?;
+                check_torn(&path, &played, &player.bytes)?;
                 drop_unfinished(&directory, number, newest)?;
                 return finish(directory, player, older, path, file, played);
             }
@@ -162,7 +163,8 @@ fn is_empty<D: Disk>(directory: &Directory<D>, number: u32) -> Result<bool> {
 
 /// A segment that has a successor.
 fn closed<F>(path: PathBuf, played: &Played) -> Segment<F> {
-    Segment { path, header: played.header, len: played.len, synced: played.len, file: None }
+    let Played { header, len, synced, .. } = *played;
+    Segment { path, header, len, synced, file: None }
 }
 
 /// The error for a segment that has to be there and is not.
@@ -198,43 +200,45 @@ fn drop_unfinished<D: Disk>(directory: &Directory<D>, number: u32, newest: u32) 
 fn finish<D: Disk>(
     directory: Directory<D>,
     player: Player,
-    older: VecDeque<Segment<D::File>>,
+    mut older: VecDeque<Segment<D::File>>,
     path: PathBuf,
     file: D::File,
     played: Played,
 ) -> Result<Recovered<D>> {
-    let Played { header, len, end } = played;
-    let mut active = Segment { path, header, len, synced: HEADER_BYTES as u64, file: Some(file) };
+    let Played { header, len, synced, end } = played;
+    let mut active = Segment { path, header, len, synced, file: Some(file) };
     if let End::Damaged { reason } = &end {
-        check_torn(&active, &player.bytes, reason)?;
         let tail = player.bytes.len() as u64 - len;
         let path = active.path.display();
         logger::warn!("cut {tail} bytes that were never synced off {path}: {reason}");
         active.cut_back(len)?;
     }
-    if let Some(previous) = older.back() {
-        let file = directory.open_segment(previous.header.number)?;
-        let context = format!("cannot sync {}", previous.path.display());
-        file.sync().map_err(KvsError::io(context))?;
+    if let Some(previous) = older.back_mut() {
+        previous.file = Some(directory.open_segment(previous.header.number)?);
+        previous.write_again()?;
+        previous.file = None;
     }
-    active.sync()?;
+    active.write_again()?;
     directory.sync()?;
+    if !directory.is_initialised()? {
+        directory.name_holder()?;
+    }
     let marked = matches!(end, End::Whole { marked: true });
     let segments = Segments::new(directory, older, active);
     Ok(Recovered { segments, index: player.index, marked })
 }
 
-/// Fails when damage at the end of `segment` had been on the disk, as a later
+/// Fails when damage at the end of a segment had been on the disk, as a later
 /// record tells: that is no torn tail.
-fn check_torn<F>(segment: &Segment<F>, bytes: &[u8], reason: &str) -> Result<()> {
-    let is_synced = |at: &usize| {
-        record::decode(&bytes[*at..], segment.header.salt).is_ok_and(|record| record.synced)
-    };
-    match (segment.len as usize + 1..bytes.len()).find(is_synced) {
+fn check_torn(path: &Path, played: &Played, bytes: &[u8]) -> Result<()> {
+    let Played { header, len, end: End::Damaged { reason }, .. } = played else { return Ok(()) };
+    let is_synced =
+        |at: &usize| record::decode(&bytes[*at..], header.salt).is_ok_and(|record| record.synced);
+    match (*len as usize + 1..bytes.len()).find(is_synced) {
         None => Ok(()),
         Some(at) => Err(KvsError::corrupt(
-            &segment.path,
-            segment.len,
+            path,
+            *len,
             format!("{reason}, and a record at byte {at} tells that this had been on the disk"),
         )),
     }

@@ -29,6 +29,8 @@ pub(super) struct Played {
     pub(super) header: Header,
     /// Bytes up to the end of its last intact record.
     pub(super) len: u64,
+    /// Bytes up to its last record with the *synced* flag: those had been on the disk.
+    pub(super) synced: u64,
     /// What is there.
     pub(super) end: End,
 }
@@ -49,6 +51,7 @@ impl Player {
     pub(super) fn play(&mut self, path: &Path, header: Header) -> Result<Played> {
         let bytes = std::mem::take(&mut self.bytes);
         let mut at = HEADER_BYTES;
+        let mut synced = 0;
         // Nothing but a header, which is on the disk, needs no mark.
         let mut end = End::Whole { marked: true };
         while at < bytes.len() {
@@ -65,6 +68,9 @@ impl Player {
             let len = record.len();
             self.apply(&record, header.number, at)
                 .map_err(|reason| KvsError::corrupt(path, at as u64, reason))?;
+            if record.synced {
+                synced = at as u64;
+            }
             end = match record.kind {
                 Kind::Continued => End::Continued,
                 kind => End::Whole { marked: kind == Kind::Mark },
@@ -72,7 +78,7 @@ impl Player {
             at += len;
         }
         self.bytes = bytes;
-        Ok(Played { header, len: at as u64, end })
+        Ok(Played { header, len: at as u64, synced, end })
     }
 
     /// Plays one record.

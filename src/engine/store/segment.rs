@@ -164,7 +164,7 @@ impl<F: DiskFile> Segment<F> {
             cause: format!("cannot cut {} back to {len} bytes: {error}", self.path.display()),
         })?;
         self.len = len;
-        self.synced = len;
+        self.synced = self.synced.min(len);
         Ok(())
     }
 
@@ -175,6 +175,17 @@ impl<F: DiskFile> Segment<F> {
             .map_err(KvsError::io(format!("cannot sync {}", self.path.display())))?;
         self.synced = self.len;
         Ok(())
+    }
+
+    /// Writes again what may not be on the disk, and syncs it. After a sync that
+    /// failed, the system may hold pages for written that are not, and another
+    /// sync alone would leave them out.
+    pub(crate) fn write_again(&mut self) -> Result<()> {
+        let mut bytes = vec![0; (self.len - self.synced) as usize];
+        self.read(&mut bytes, self.synced)?;
+        write_full(self.file()?, &bytes, self.synced)
+            .map_err(KvsError::io(format!("cannot write {} again", self.path.display())))?;
+        self.sync()
     }
 
     /// Fills `buffer` from `offset` on as far as the segment reaches; the bytes read.
