@@ -23,7 +23,9 @@ use crate::error::Result;
 ///   process, however it ends. Once [`sync`](Self::sync) has, it survives a
 ///   loss of power. An engine may take a step early, never late.
 /// * When `flush` or `sync` fails, the writes since the last one that
-///   succeeded are undone: reads no longer see them.
+///   succeeded are undone: reads no longer see them. So they are when a `set`
+///   or `remove` fails that had to commit them to make room. An engine that
+///   cannot undo, as sled, refuses all writes from then on.
 /// * Methods take `&self`, and one thread uses an engine at a time: inside is
 ///   one cell, not a lock.
 pub trait KvsEngine {

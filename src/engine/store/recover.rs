@@ -3,8 +3,9 @@
 //! Every segment is read from the oldest to the newest and its records are
 //! played into the index. Nothing is changed before all of it is understood:
 //! then the torn tail of the newest segment is cut off, a segment that was
-//! being begun is removed, and what was found is synced before anyone is told
-//! of it, as the page cache may show what is not on the disk.
+//! being begun is removed, and what was found is put on the disk before anyone
+//! is told of it. What follows the last *synced* flag is written again for that:
+//! after a sync that failed, the page cache may show as written what is not.
 //!
 //! Torn or damaged? A loss of power may leave any part of what was not synced.
 //! Only the newest segment has such a tail, and the first record after each
