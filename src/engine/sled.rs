@@ -24,6 +24,7 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::private;
 use crate::engine::KvsEngine;
@@ -33,6 +34,9 @@ use crate::error::{KvsError, Result};
 const FILE_MODE: u32 = 0o600;
 /// Bytes of the lock file that are read: more than a process id has.
 const LOCK_BYTES_MAX: u64 = 20;
+
+/// How long sled's threads may take to let go of a database that was dropped.
+const LETTING_GO_MAX: Duration = Duration::from_secs(5);
 
 /// The second engine.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ impl SledKvStore {
         let lock = lock(&directory)?;
         private::create(&blobs_path)?;
         let context = format!("cannot open the sled database {}", directory.display());
-        let db = sled::Config::new().path(&directory).open().map_err(engine_error(context))?;
+        let db = open_db(&directory).map_err(engine_error(context))?;
         let path = directory.join("db");
         let log =
             File::open(&path).map_err(KvsError::io(format!("cannot open {}", path.display())))?;
@@ -188,6 +192,25 @@ impl KvsEngine for SledKvStore {
         let mut stats = vec![("syncs", self.syncs.get())];
         stats.extend(self.db.size_on_disk().ok().map(|bytes| ("disk_bytes", bytes)));
         stats
+    }
+}
+
+/// Opens sled, and waits while a handle of this process that was dropped still
+/// holds sled's own lock: its threads let go of it a little later. No other can,
+/// as our lock is held.
+fn open_db(directory: &Path) -> sled::Result<sled::Db> {
+    let begun = Instant::now();
+    loop {
+        match sled::Config::new().path(directory).open() {
+            // sled keeps no more of this error than its text.
+            Err(sled::Error::Io(error))
+                if error.to_string().starts_with("could not acquire lock")
+                    && begun.elapsed() < LETTING_GO_MAX =>
+            {
+                std::thread::sleep(LETTING_GO_MAX / 1000);
+            }
+            opened => return opened,
+        }
     }
 }
 
