@@ -23,7 +23,7 @@ const STOP: usize = 0;
 /// The listener's place.
 const LISTENER: usize = 1;
 /// How long an idle client can be left out: what its first request may have to
-/// wait. At this rate asking about 1,000 of them takes some 3% of the time.
+/// wait.
 const FULL_POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// How long a client that does nothing stays warm. Clients in a conversation
 /// are quicker, and people at a terminal do not notice the interval above.

@@ -3,8 +3,8 @@
 //!
 //! Slicing-by-8 (Kounavis and Berry, 2005): table `k` holds the checksum of
 //! each byte value followed by `k` zero bytes, so that eight look-ups that do
-//! not wait for each other replace eight that do. It is four times as fast as
-//! one table and needs no `unsafe`, which the processor's own instruction does.
+//! not wait for each other replace eight that do. The processor's own instruction
+//! would need `unsafe`.
 //! Polynomial and check value: RFC 3720, appendix B.4.
 
 /// The polynomial with its bits reversed, as the least significant bit is first.
