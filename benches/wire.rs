@@ -28,6 +28,9 @@ const VALUE_BYTES: usize = 64;
 const ROUNDS: usize = 5;
 /// How long a server may take to start or to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Batches that are written out before a round, so that the round itself only
+/// sends them: making requests must not be what is measured.
+const PREPARED_BATCHES: usize = 1024;
 /// Connections, and requests of each that are under way.
 const SHAPES: [(usize, usize); 4] = [(50, 64), (50, 16), (50, 1), (1, 1)];
 
@@ -178,6 +181,23 @@ struct Round {
     micros: (f64, f64),
 }
 
+/// Batches of `depth` requests for keys that are chosen all alike.
+fn prepare(peer: Peer, verb: Verb, depth: usize) -> Vec<Vec<u8>> {
+    let value = "v".repeat(VALUE_BYTES);
+    let mut random = 88_172_645_463_325_252_u64;
+    let batch = |_| {
+        let mut batch = Vec::new();
+        for _ in 0..depth {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            peer.encode(&mut batch, verb, random % KEYS, &value);
+        }
+        batch
+    };
+    (0..PREPARED_BATCHES).map(batch).collect()
+}
+
 /// Runs one load for a while.
 fn round(
     server: &Server,
@@ -185,14 +205,13 @@ fn round(
     (connections, depth): (usize, usize),
     time: Duration,
 ) -> Result<Round, Box<dyn Error>> {
-    let value = "v".repeat(VALUE_BYTES);
     let newlines = depth * server.peer.newlines(verb);
-    let mut random = 88_172_645_463_325_252_u64;
+    let batches = prepare(server.peer, verb, depth);
+    let mut next_batch = batches.iter().cycle();
     let mut streams = Vec::new();
     for _ in 0..connections {
         streams.push((server.connect()?, Instant::now()));
     }
-    let mut batch = Vec::new();
     let mut latencies = Vec::new();
     let begun = Instant::now();
     let mut is_first = true;
@@ -202,15 +221,8 @@ fn round(
                 await_newlines(stream, newlines)?;
                 latencies.push(sent.elapsed().as_nanos() as f64 / 1e3);
             }
-            batch.clear();
-            for _ in 0..depth {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                server.peer.encode(&mut batch, verb, random % KEYS, &value);
-            }
             *sent = Instant::now();
-            stream.write_all(&batch)?;
+            stream.write_all(next_batch.next().map_or(&[], Vec::as_slice))?;
         }
         is_first = false;
     }
