@@ -11,7 +11,13 @@
 //! Invariant: the live bytes are the sum of the lengths of all locations
 //! (`live_bytes_follow_every_call`).
 
+use std::hash::{BuildHasher, RandomState};
+
 use super::table::Table;
+
+/// Keys whose places in the table are fetched together: enough that the waits
+/// overlap, few enough that all stay in the processor's cache until used.
+const FETCHED_KEYS: usize = 64;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +30,41 @@ pub(crate) struct Location {
     pub(crate) len: u32,
 }
 
+/// What records do to an index, one after another: a key is at a place, or
+/// nowhere.
+pub(crate) struct Changes {
+    /// The index's.
+    hasher: RandomState,
+    /// The keys, one behind the other.
+    keys: Vec<u8>,
+    /// The hash of each key, its length, and its place.
+    entries: Vec<(u64, usize, Option<Location>)>,
+}
+
+impl Changes {
+    /// None yet.
+    pub(crate) fn of(index: &Index) -> Changes {
+        Changes { hasher: index.hasher.clone(), keys: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Adds what a record does.
+    pub(crate) fn push(&mut self, key: &[u8], location: Option<Location>) {
+        self.keys.extend_from_slice(key);
+        self.entries.push((self.hasher.hash_one(key), key.len(), location));
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes all of them out, and leaves none.
+    pub(crate) fn take(&mut self) -> Changes {
+        let none = Changes { hasher: self.hasher.clone(), keys: Vec::new(), entries: Vec::new() };
+        std::mem::replace(self, none)
+    }
+}
+
 /// Key to location, and the live bytes.
 #[derive(Default)]
 pub(crate) struct Index {
@@ -31,25 +72,59 @@ pub(crate) struct Index {
     locations: Table,
     /// Bytes of the records that the locations point to.
     live_bytes: u64,
+    /// Seeded at random, so that no peer can choose keys that collide.
+    hasher: RandomState,
 }
 
 impl Index {
     /// Where the newest record of the key is.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Location> {
-        self.locations.get(key)
+        self.locations.get(self.hash(key), key)
     }
 
     /// Sets where the newest record of the key is; where it was before.
     pub(crate) fn set(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        self.live_bytes += u64::from(location.len);
-        let old = self.locations.insert(key, location);
-        self.discount(old);
-        old
+        self.set_hashed(self.hash(key), key, location)
     }
 
     /// Forgets the key; where its newest record was.
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Location> {
-        let old = self.locations.remove(key);
+        self.remove_hashed(self.hash(key), key)
+    }
+
+    /// Does to the index what records did: the same as a call for each, but in
+    /// groups whose waits for memory overlap.
+    pub(crate) fn play(&mut self, changes: &Changes) {
+        let mut keys = changes.keys.as_slice();
+        for group in changes.entries.chunks(FETCHED_KEYS) {
+            self.locations.fetch(group.iter().map(|(hash, ..)| *hash));
+            for (hash, len, location) in group {
+                let (key, rest) = keys.split_at(*len);
+                keys = rest;
+                match location {
+                    Some(location) => self.set_hashed(*hash, key, *location),
+                    None => self.remove_hashed(*hash, key),
+                };
+            }
+        }
+    }
+
+    /// The hash of a key.
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// [`set`](Self::set) of a key with this hash.
+    fn set_hashed(&mut self, hash: u64, key: &[u8], location: Location) -> Option<Location> {
+        self.live_bytes += u64::from(location.len);
+        let old = self.locations.insert(hash, key, location);
+        self.discount(old);
+        old
+    }
+
+    /// [`remove`](Self::remove) of a key with this hash.
+    fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<Location> {
+        let old = self.locations.remove(hash, key);
         self.discount(old);
         old
     }

@@ -19,14 +19,14 @@
 //! * Recovery that is cut off at any point can be begun again.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
 use super::index::Index;
 use super::record;
-use super::replay::{End, Played, Player};
+use super::replay::{self, End, Played, Player};
 use super::segment::{HEADER_BYTES, Header, Segment, read_whole};
 use super::segments::Segments;
 use super::write::random_u64;
@@ -67,6 +67,18 @@ impl Progress {
     }
 }
 
+/// What the segments of a directory hold, before anything is changed.
+struct Found<F> {
+    /// All but the one that will be written to.
+    older: VecDeque<Segment<F>>,
+    /// That one.
+    active: Segment<F>,
+    /// How it ends.
+    end: End,
+    /// Bytes after its last intact record.
+    tail: u64,
+}
+
 /// Opens the segments of a directory, the first of which is made if there is none.
 pub(super) fn recover<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> {
     let numbers = directory.segment_numbers()?;
@@ -74,36 +86,57 @@ pub(super) fn recover<D: Disk>(directory: Directory<D>) -> Result<Recovered<D>> 
         return begin_store(directory);
     };
     check_numbers(&directory, &numbers)?;
-    let mut player = Player::default();
+    let read = |player: &mut Player| read(&directory, &numbers, player);
+    let (found, index) = replay::build(read)?;
+    match found {
+        None => begin_again(directory, newest),
+        Some(found) => {
+            drop_unfinished(&directory, found.active.header.number, newest)?;
+            finish(directory, index, found)
+        }
+    }
+}
+
+/// Reads all segments, oldest first; `None` when all there is is a first one
+/// whose making was cut off.
+fn read<D: Disk>(
+    directory: &Directory<D>,
+    numbers: &[u32],
+    player: &mut Player,
+) -> Result<Option<Found<D::File>>> {
+    let (oldest, newest) = (numbers[0], numbers[numbers.len() - 1]);
     let mut older = VecDeque::new();
+    let mut bytes = Vec::new();
     let mut store = None;
     let mut progress = Progress::new();
-    for &number in &numbers {
+    for &number in numbers {
         let path = directory.segment_path(number);
         let file = directory.open_segment(number)?;
-        read_whole(&file, &path, &mut player.bytes)?;
-        let is_unfinished = number == newest && player.bytes.len() <= HEADER_BYTES;
-        let header = match Header::decode(&player.bytes) {
+        read_whole(&file, &path, &mut bytes)?;
+        let is_unfinished = number == newest && bytes.len() <= HEADER_BYTES;
+        let header = match Header::decode(&bytes) {
             Ok(header) => header,
-            Err(_) if is_unfinished && older.is_empty() => return begin_again(directory, number),
+            Err(_) if is_unfinished && older.is_empty() => return Ok(None),
             Err(reason) => return Err(KvsError::corrupt(&path, 0, reason)),
         };
         check_header(&path, header, number, *store.get_or_insert(header.store))?;
-        let played = player.play(&path, header)?;
+        let played = player.play(&path, header, &bytes)?;
+        let Played { len, synced, .. } = played;
         match played.end {
-            End::Continued if number == newest => return Err(missing(&directory, number + 1)),
-            End::Continued => older.push_back(closed(path, &played)),
+            End::Continued if number == newest => return Err(missing(directory, number + 1)),
+            End::Continued => older.push_back(Segment { path, header, len, synced, file: None }),
             _ => {
-                check_newest(&directory, &path, &played, newest)?;
-                check_oldest(&directory, numbers[0], player.retired)?;
-                check_torn(&path, &played, &player.bytes)?;
-                drop_unfinished(&directory, number, newest)?;
-                return finish(directory, player, older, path, file, played);
+                check_newest(directory, &path, &played, newest)?;
+                check_oldest(directory, oldest, player.retired)?;
+                check_torn(&path, &played, &bytes)?;
+                let active = Segment { path, header, len, synced, file: Some(file) };
+                let tail = bytes.len() as u64 - len;
+                return Ok(Some(Found { older, active, end: played.end, tail }));
             }
         }
-        progress.tell(number - numbers[0] + 1, numbers.len());
+        progress.tell(number - oldest + 1, numbers.len());
     }
-    Err(missing(&directory, newest))
+    Err(missing(directory, newest))
 }
 
 /// Makes the first segment of a store.
@@ -162,12 +195,6 @@ fn is_empty<D: Disk>(directory: &Directory<D>, number: u32) -> Result<bool> {
     Ok(len <= HEADER_BYTES as u64)
 }
 
-/// A segment that has a successor.
-fn closed<F>(path: PathBuf, played: &Played) -> Segment<F> {
-    let Played { header, len, synced, .. } = *played;
-    Segment { path, header, len, synced, file: None }
-}
-
 /// The error for a segment that has to be there and is not.
 fn missing<D: Disk>(directory: &Directory<D>, number: u32) -> KvsError {
     KvsError::corrupt(&directory.segment_path(number), 0, "the segment is missing")
@@ -200,19 +227,14 @@ fn drop_unfinished<D: Disk>(directory: &Directory<D>, number: u32, newest: u32) 
 /// Cuts off the torn tail of the newest segment and puts all on the disk.
 fn finish<D: Disk>(
     directory: Directory<D>,
-    player: Player,
-    mut older: VecDeque<Segment<D::File>>,
-    path: PathBuf,
-    file: D::File,
-    played: Played,
+    index: Index,
+    found: Found<D::File>,
 ) -> Result<Recovered<D>> {
-    let Played { header, len, synced, end } = played;
-    let mut active = Segment { path, header, len, synced, file: Some(file) };
+    let Found { mut older, mut active, end, tail } = found;
     if let End::Damaged { reason } = &end {
-        let tail = player.bytes.len() as u64 - len;
         let path = active.path.display();
         logger::warn!("cut {tail} bytes that were never synced off {path}: {reason}");
-        active.cut_back(len)?;
+        active.cut_back(active.len)?;
     }
     if let Some(previous) = older.back_mut() {
         previous.file = Some(directory.open_segment(previous.header.number)?);
@@ -226,7 +248,7 @@ fn finish<D: Disk>(
     }
     let marked = matches!(end, End::Whole { marked: true });
     let segments = Segments::new(directory, older, active);
-    Ok(Recovered { segments, index: player.index, marked })
+    Ok(Recovered { segments, index, marked })
 }
 
 /// Fails when damage at the end of a segment had been on the disk, as a later

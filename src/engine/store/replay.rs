@@ -1,5 +1,7 @@
 //! Replay: a segment's records, played into the index one after another.
 //!
+//! Two threads share the work while a store is opened, and only then.
+//!
 //! Not here: files, and what to do about a segment that ends early
 //! ([`recover`](mod@super::recover)).
 //!
@@ -7,9 +9,10 @@
 //! writers saw, and the same count of live bytes.
 
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
-use super::index::{Index, Location};
-use super::record::{self, Kind};
+use super::index::{Changes, Index, Location};
+use super::record::{self, Kind, Record};
 use super::segment::{HEADER_BYTES, Header};
 use crate::error::{KvsError, Result};
 
@@ -35,21 +38,51 @@ pub(super) struct Played {
     pub(super) end: End,
 }
 
-/// Plays segments into an index, one after another.
-#[derive(Default)]
+/// Builds an index from what `read` plays; also what `read` returns.
+///
+/// Reading and checking records takes about as long as entering them in the
+/// index, which waits for memory, so a thread of its own does that, a queue
+/// behind. It has no part in errors or files, and ends before this returns.
+pub(super) fn build<T>(read: impl FnOnce(&mut Player) -> Result<T>) -> Result<(T, Index)> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel::<Changes>(Player::QUEUED_MAX);
+        let mut index = Index::default();
+        let changes = Changes::of(&index);
+        let enter = move || {
+            receiver.into_iter().for_each(|changes| index.play(&changes));
+            index
+        };
+        let thread = std::thread::Builder::new().name("kvs index".to_owned());
+        let context = "cannot start a thread to build the index";
+        let thread = thread.spawn_scoped(scope, enter).map_err(KvsError::io(context))?;
+        let mut player = Player { sender, changes, retired: 0 };
+        let found = read(&mut player);
+        player.send();
+        drop(player);
+        let index = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((found?, index))
+    })
+}
+
+/// Plays segments, one after another, into the index that is being built.
 pub(super) struct Player {
-    /// The index so far.
-    pub(super) index: Index,
+    /// To the index.
+    sender: SyncSender<Changes>,
+    /// Changes that are not sent yet.
+    changes: Changes,
     /// The highest number of a segment that a record has retired.
     pub(super) retired: u32,
-    /// The bytes of the segment being played.
-    pub(super) bytes: Vec<u8>,
 }
 
 impl Player {
-    /// Plays the segment in `self.bytes`, as far as it is intact.
-    pub(super) fn play(&mut self, path: &Path, header: Header) -> Result<Played> {
-        let bytes = std::mem::take(&mut self.bytes);
+    /// Changes that are sent together: so many that sending costs nothing, so
+    /// few that they stay in the processor's cache.
+    const SENT_CHANGES: usize = 4096;
+    /// Sendings that may wait for the index.
+    const QUEUED_MAX: usize = 16;
+
+    /// Plays the segment with these bytes, as far as it is intact.
+    pub(super) fn play(&mut self, path: &Path, header: Header, bytes: &[u8]) -> Result<Played> {
         let mut at = HEADER_BYTES;
         let mut synced = 0;
         // Nothing but a header, which is on the disk, needs no mark.
@@ -65,7 +98,6 @@ impl Player {
                     break;
                 }
             };
-            let len = record.len();
             self.apply(&record, header.number, at)
                 .map_err(|reason| KvsError::corrupt(path, at as u64, reason))?;
             if record.synced {
@@ -75,23 +107,22 @@ impl Player {
                 Kind::Continued => End::Continued,
                 kind => End::Whole { marked: kind == Kind::Mark },
             };
-            at += len;
+            at += record.len();
         }
-        self.bytes = bytes;
         Ok(Played { header, len: at as u64, synced, end })
     }
 
     /// Plays one record.
     fn apply(
         &mut self,
-        record: &record::Record<'_>,
+        record: &Record<'_>,
         segment: u32,
         at: usize,
     ) -> std::result::Result<(), &'static str> {
         let location = Location { segment, offset: at as u32, len: record.len() as u32 };
         match record.kind {
-            Kind::Set => drop(self.index.set(record.key, location)),
-            Kind::Remove => drop(self.index.remove(record.key)),
+            Kind::Set => self.changes.push(record.key, Some(location)),
+            Kind::Remove => self.changes.push(record.key, None),
             Kind::Mark | Kind::Continued => {}
             Kind::Retired => {
                 let number = str::from_utf8(record.key).ok().and_then(|key| key.parse().ok());
@@ -99,6 +130,14 @@ impl Player {
                 self.retired = self.retired.max(number);
             }
         }
+        if self.changes.len() == Player::SENT_CHANGES {
+            self.send();
+        }
         Ok(())
+    }
+
+    /// Sends the changes to the index, which listens for as long as it is sent to.
+    fn send(&mut self) {
+        let _ = self.sender.send(self.changes.take());
     }
 }

@@ -1,45 +1,57 @@
-//! A hash table from keys to locations that grows a bucket at a time.
+//! A hash table from keys to locations that grows and shrinks a bucket at a time.
 //!
 //! Linear hashing (Litwin, 1980): the table has some number of buckets, not a
-//! power of two. When there are more than [`BUCKET_KEYS`] keys to a bucket, one
-//! more bucket is added, and the one whose hashes it shares is split between
-//! the two. So no insert ever moves more than one bucket's keys, where a table
-//! that doubles moves all of them at once.
+//! power of two. When there is more than [`BUCKET_FILL`] to a bucket, one more is
+//! added, and the one whose hashes it shares is split between the two. So no
+//! insert ever moves more than one bucket's entries, where a table that doubles
+//! moves all of them at once.
 //!
-//! A bucket is one run of bytes with its keys in it, entry after entry:
+//! A bucket is a fixed run of bytes, and a vector for what does not fit. Both
+//! hold entry after entry, and an entry is the key and where its record is:
 //!
 //! ```text
 //! offset  bytes  field
-//!      0      1  tag: the top byte of the key's hash
-//!      1      4  key length
-//!      5     12  location: segment, offset, length
-//!     17      -  key
+//!      0      4  the low half of the key's hash
+//!      4      4  key length
+//!      8     12  location: segment, offset, length
+//!     20      -  key
 //! ```
 //!
-//! so that a key costs 17 bytes beside its own, and its share of a bucket's
-//! room: `make pauses` prints what that comes to.
+//! so that a key costs 20 bytes beside its own, and its share of a bucket's
+//! room: `make pauses` prints what that comes to. Hashes are kept so that a
+//! split need not compute them again.
 //!
-//! Not here: what a location means, and live bytes.
+//! A table that is larger than the processor's cache spends its time waiting
+//! for memory. So the entries are where the bucket is, which is one wait and
+//! not two; and who has many keys at hand says so with [`Table::fetch`], and
+//! the waits overlap.
 //!
-//! Invariants:
+//! Not here: hashing, what a location means, and live bytes.
+//!
+//! Invariants (`it_holds_what_a_hash_map_holds`):
 //! * A key is in the one bucket that [`Table::bucket_number`] says, once.
-//! * No allocation is longer than a chunk of buckets, or one bucket with its keys.
+//! * No allocation is longer than a chunk of buckets, or one bucket's entries.
+//! * An empty table has given its memory back, but for a chunk.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 
 use super::index::Location;
 use super::record::read_u32;
 
-/// Keys to a bucket, on average, before another bucket is added. More save
-/// memory, fewer save comparisons.
-const BUCKET_KEYS: usize = 12;
+/// Bytes of entries to a bucket, on average, above which one more is added, and
+/// four times less than which one is taken away. More saves memory, less saves
+/// comparisons.
+const BUCKET_FILL: usize = 110;
+/// Bytes of entries that a bucket has room for in itself: with its other fields
+/// it takes 256.
+const ROOM: usize = 230;
 /// Buckets that are allocated at a time.
 const CHUNK_BUCKETS: usize = 1024;
-/// Bytes by which a full bucket grows beyond what it needs: about two entries.
-const SLACK_BYTES: usize = 64;
+/// Bytes that the processor loads at once; a smaller number would be true too.
+const CACHE_LINE_BYTES: usize = 64;
 
 /// Where the key's length stands in an entry.
-const KEY_LEN: usize = 1;
+const KEY_LEN: usize = 4;
 /// Where the location stands.
 const LOCATION: usize = KEY_LEN + 4;
 /// Where the key stands.
@@ -49,25 +61,30 @@ const KEY: usize = LOCATION + 12;
 pub(crate) struct Table {
     /// The buckets, in chunks, so that adding one never moves the others.
     chunks: Vec<Vec<Bucket>>,
-    /// How many buckets there are.
+    /// How many buckets there are; never none.
     buckets: usize,
     /// How many keys there are.
     keys: usize,
-    /// Seeded at random, so that no peer can choose keys that collide.
-    hasher: RandomState,
+    /// Bytes of all entries.
+    entry_bytes: usize,
 }
 
-/// Keys of one bucket, packed.
-#[derive(Default)]
+/// The entries of some keys.
+#[repr(align(64))]
 struct Bucket {
     /// Entry after entry.
-    bytes: Vec<u8>,
+    room: [u8; ROOM],
+    /// How many bytes of the room are in use.
+    used: u16,
+    /// Entries that did not fit.
+    more: Vec<u8>,
 }
 
 impl Default for Table {
     fn default() -> Table {
-        let chunks = vec![vec![Bucket::default()]];
-        Table { chunks, buckets: 1, keys: 0, hasher: RandomState::new() }
+        let mut first = Vec::with_capacity(CHUNK_BUCKETS);
+        first.push(Bucket::new());
+        Table { chunks: vec![first], buckets: 1, keys: 0, entry_bytes: 0 }
     }
 }
 
@@ -77,46 +94,67 @@ impl Table {
         self.keys
     }
 
-    /// The location of a key.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Location> {
-        let hash = self.hasher.hash_one(key);
-        let number = self.bucket_number(hash);
-        let bucket = &self.chunks[number / CHUNK_BUCKETS][number % CHUNK_BUCKETS];
-        bucket.find(tag(hash), key).map(|at| bucket.location(at))
+    /// Reads the buckets of these hashes, so that calls for them that follow
+    /// find them in the processor's cache.
+    pub(crate) fn fetch(&self, hashes: impl Iterator<Item = u64>) {
+        let touch = |hash| {
+            let bucket = self.bucket(hash);
+            let lines = bucket.room.iter().step_by(CACHE_LINE_BYTES);
+            lines.fold(bucket.used, |all, byte| all ^ u16::from(*byte))
+        };
+        black_box(hashes.map(touch).fold(0, |all, touched| all ^ touched));
     }
 
-    /// Sets the location of a key; the one it had.
-    pub(crate) fn insert(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        let hash = self.hasher.hash_one(key);
+    /// The location of a key with this hash.
+    pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Option<Location> {
+        let find = |entries| find(entries, hash as u32, key).map(|at| location(entries, at));
+        self.bucket(hash).parts().into_iter().find_map(find)
+    }
+
+    /// Sets the location of a key with this hash; the one it had.
+    pub(crate) fn insert(&mut self, hash: u64, key: &[u8], location: Location) -> Option<Location> {
         let bucket = self.bucket_mut(self.bucket_number(hash));
-        if let Some(at) = bucket.find(tag(hash), key) {
-            return Some(bucket.replace(at, location));
+        for entries in bucket.parts_mut() {
+            if let Some(at) = find(entries, hash as u32, key) {
+                return Some(replace(entries, at, location));
+            }
         }
-        bucket.push(tag(hash), key, location);
+        bucket.push(&entry_head(hash as u32, key, location), key);
         self.keys += 1;
-        if self.keys > self.buckets * BUCKET_KEYS {
+        self.entry_bytes += KEY + key.len();
+        if self.entry_bytes > self.buckets * BUCKET_FILL {
             self.add_bucket();
         }
         None
     }
 
-    /// Removes a key; the location it had.
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Location> {
-        let hash = self.hasher.hash_one(key);
+    /// Removes a key with this hash; the location it had.
+    pub(crate) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Location> {
         let bucket = self.bucket_mut(self.bucket_number(hash));
-        let at = bucket.find(tag(hash), key)?;
-        let location = bucket.location(at);
-        bucket.remove(at);
+        let location = bucket.remove(hash as u32, key)?;
         self.keys -= 1;
+        self.entry_bytes -= KEY + key.len();
+        // Two, as one for each removal would not keep up with short keys.
+        for _ in 0..2 {
+            if self.buckets > 1 && self.entry_bytes < self.buckets * BUCKET_FILL / 4 {
+                self.take_bucket();
+            }
+        }
         Some(location)
     }
 
-    /// The bucket of a hash: its low bits, as many as the buckets need, or one
-    /// fewer where that bucket has not been added yet.
+    /// The number of the bucket of a hash: its low bits, as many as the buckets
+    /// need, or one fewer where that bucket has not been added yet.
     fn bucket_number(&self, hash: u64) -> usize {
         let mask = self.buckets.next_power_of_two() - 1;
         let number = hash as usize & mask;
         if number < self.buckets { number } else { number & (mask >> 1) }
+    }
+
+    /// The bucket of a hash.
+    fn bucket(&self, hash: u64) -> &Bucket {
+        let number = self.bucket_number(hash);
+        &self.chunks[number / CHUNK_BUCKETS][number % CHUNK_BUCKETS]
     }
 
     /// The bucket with this number.
@@ -130,79 +168,124 @@ impl Table {
         if number.is_multiple_of(CHUNK_BUCKETS) {
             self.chunks.push(Vec::with_capacity(CHUNK_BUCKETS));
         }
-        self.chunks[number / CHUNK_BUCKETS].push(Bucket::default());
+        self.chunks[number / CHUNK_BUCKETS].push(Bucket::new());
         self.buckets += 1;
         let split = number & ((self.buckets.next_power_of_two() >> 1) - 1);
-        let old = std::mem::take(self.bucket_mut(split));
-        let mut at = 0;
-        while at < old.bytes.len() {
-            let key = old.key(at);
-            let hash = self.hasher.hash_one(key);
-            let home = self.bucket_number(hash);
-            self.bucket_mut(home).push(tag(hash), key, old.location(at));
-            at += KEY + key.len();
+        let old = std::mem::replace(self.bucket_mut(split), Bucket::new());
+        self.put(&old);
+    }
+
+    /// Takes the last bucket away and moves its entries to where they belong now.
+    fn take_bucket(&mut self) {
+        self.buckets -= 1;
+        let last = self.chunks.last_mut().and_then(Vec::pop);
+        if self.buckets.is_multiple_of(CHUNK_BUCKETS) {
+            self.chunks.pop();
+        }
+        last.iter().for_each(|last| self.put(last));
+    }
+
+    /// Puts the entries of a bucket that is no longer in the table into it.
+    fn put(&mut self, bucket: &Bucket) {
+        for entries in bucket.parts() {
+            let mut at = 0;
+            while at < entries.len() {
+                let entry = &entries[at..at + entry_len(entries, at)];
+                let (head, key) = entry.split_at(KEY);
+                let home = self.bucket_number(u64::from(read_u32(head, 0)));
+                self.bucket_mut(home).push(head, key);
+                at += entry.len();
+            }
         }
     }
-}
-
-/// The byte of a hash that an entry keeps: not one that chooses the bucket.
-fn tag(hash: u64) -> u8 {
-    (hash >> 56) as u8
 }
 
 impl Bucket {
-    /// Where the entry of a key begins.
-    fn find(&self, tag: u8, key: &[u8]) -> Option<usize> {
-        let mut at = 0;
-        while at < self.bytes.len() {
-            let found = self.key(at);
-            if self.bytes[at] == tag && found == key {
-                return Some(at);
-            }
-            at += KEY + found.len();
-        }
-        None
+    /// One without entries.
+    const fn new() -> Bucket {
+        Bucket { room: [0; ROOM], used: 0, more: Vec::new() }
     }
 
-    /// The key of the entry that begins here.
-    fn key(&self, at: usize) -> &[u8] {
-        let len = read_u32(&self.bytes, at + KEY_LEN) as usize;
-        &self.bytes[at + KEY..][..len]
+    /// The entries in its room, and those that did not fit.
+    fn parts(&self) -> [&[u8]; 2] {
+        [&self.room[..usize::from(self.used)], &self.more]
     }
 
-    /// The location of the entry that begins here.
-    fn location(&self, at: usize) -> Location {
-        let number = |nth: usize| read_u32(&self.bytes, at + LOCATION + 4 * nth);
-        Location { segment: number(0), offset: number(1), len: number(2) }
-    }
-
-    /// Changes the location of the entry that begins here; what it was.
-    fn replace(&mut self, at: usize, location: Location) -> Location {
-        let old = self.location(at);
-        self.bytes[at + LOCATION..at + KEY].copy_from_slice(&location_bytes(location));
-        old
+    /// [`parts`](Self::parts), to change locations in.
+    fn parts_mut(&mut self) -> [&mut [u8]; 2] {
+        [&mut self.room[..usize::from(self.used)], &mut self.more]
     }
 
     /// Adds an entry; the key has none.
-    fn push(&mut self, tag: u8, key: &[u8], location: Location) {
-        let len = KEY + key.len();
-        if self.bytes.capacity() - self.bytes.len() < len {
-            self.bytes.reserve_exact(len + SLACK_BYTES);
+    fn push(&mut self, head: &[u8], key: &[u8]) {
+        let begin = usize::from(self.used);
+        let end = begin + head.len() + key.len();
+        if end <= ROOM {
+            self.room[begin..begin + KEY].copy_from_slice(head);
+            self.room[begin + KEY..end].copy_from_slice(key);
+            self.used = end as u16;
+        } else {
+            self.more.reserve_exact(head.len() + key.len());
+            self.more.extend_from_slice(head);
+            self.more.extend_from_slice(key);
         }
-        self.bytes.push(tag);
-        self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&location_bytes(location));
-        self.bytes.extend_from_slice(key);
     }
 
-    /// Removes the entry that begins here, and gives back room that is not needed.
-    fn remove(&mut self, at: usize) {
-        let end = at + KEY + self.key(at).len();
-        self.bytes.drain(at..end);
-        if self.bytes.capacity() > 2 * self.bytes.len() + SLACK_BYTES {
-            self.bytes.shrink_to_fit();
+    /// Removes the entry of a key; the location it had.
+    fn remove(&mut self, hash: u32, key: &[u8]) -> Option<Location> {
+        let [room, more] = self.parts();
+        if let Some(at) = find(room, hash, key) {
+            let (location, end) = (location(room, at), at + entry_len(room, at));
+            self.room.copy_within(end.., at);
+            self.used -= (end - at) as u16;
+            return Some(location);
         }
+        let at = find(more, hash, key)?;
+        let (location, end) = (location(more, at), at + entry_len(more, at));
+        self.more.drain(at..end);
+        self.more.shrink_to_fit();
+        Some(location)
     }
+}
+
+/// Where in `entries` that of a key begins.
+fn find(entries: &[u8], hash: u32, key: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while at < entries.len() {
+        let len = entry_len(entries, at);
+        if read_u32(entries, at) == hash && &entries[at + KEY..at + len] == key {
+            return Some(at);
+        }
+        at += len;
+    }
+    None
+}
+
+/// Bytes of the entry that begins here.
+fn entry_len(entries: &[u8], at: usize) -> usize {
+    KEY + read_u32(entries, at + KEY_LEN) as usize
+}
+
+/// The location in the entry that begins here.
+fn location(entries: &[u8], at: usize) -> Location {
+    let number = |nth: usize| read_u32(entries, at + LOCATION + 4 * nth);
+    Location { segment: number(0), offset: number(1), len: number(2) }
+}
+
+/// Changes the location in the entry that begins here; what it was.
+fn replace(entries: &mut [u8], at: usize, new: Location) -> Location {
+    let old = location(entries, at);
+    entries[at + LOCATION..at + KEY].copy_from_slice(&location_bytes(new));
+    old
+}
+
+/// What stands before the key in an entry.
+fn entry_head(hash: u32, key: &[u8], location: Location) -> [u8; KEY] {
+    let mut head = [0; KEY];
+    head[..KEY_LEN].copy_from_slice(&hash.to_le_bytes());
+    head[KEY_LEN..LOCATION].copy_from_slice(&(key.len() as u32).to_le_bytes());
+    head[LOCATION..].copy_from_slice(&location_bytes(location));
+    head
 }
 
 /// A location as an entry keeps it.
@@ -219,8 +302,15 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
+    /// Stands in for a hash: the table only wants bits that differ.
+    fn hash(key: &[u8]) -> u64 {
+        key.iter()
+            .fold(7, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
+    }
+
     #[test]
     fn it_holds_what_a_hash_map_holds() {
+        assert_eq!(size_of::<Bucket>(), 256);
         let (mut table, mut model) = (Table::default(), HashMap::new());
         let mut random = 1u64;
         for step in 0..60_000u32 {
@@ -228,21 +318,23 @@ mod tests {
             let key = format!("{:x}", (random >> 33) % 20_000).repeat((random >> 60) as usize);
             let key = key.into_bytes();
             let location = Location { segment: step, offset: !step, len: step / 3 };
+            table.fetch([hash(&key)].into_iter());
             if random >> 32 & 3 == 0 {
-                assert_eq!(table.remove(&key), model.remove(&key));
+                assert_eq!(table.remove(hash(&key), &key), model.remove(&key));
             } else {
-                assert_eq!(table.insert(&key, location), model.insert(key.clone(), location));
+                let old = table.insert(hash(&key), &key, location);
+                assert_eq!(old, model.insert(key, location));
             }
             assert_eq!(table.len(), model.len());
         }
-        assert!(table.buckets > 2 * CHUNK_BUCKETS / 3, "{} buckets", table.buckets);
+        assert!(table.buckets > CHUNK_BUCKETS, "{} buckets", table.buckets);
         for (key, location) in &model {
-            assert_eq!(table.get(key), Some(*location));
+            assert_eq!(table.get(hash(key), key), Some(*location));
         }
-        for key in model.keys() {
-            table.remove(key);
+        for (key, location) in &model {
+            assert_eq!(table.remove(hash(key), key), Some(*location));
         }
-        let room: usize = table.chunks.iter().flatten().map(|b| b.bytes.capacity()).sum();
-        assert!(table.len() == 0 && room <= table.buckets * SLACK_BYTES);
+        assert_eq!((table.len(), table.buckets, table.entry_bytes), (0, 1, 0));
+        assert_eq!((table.chunks.len(), table.chunks[0].len()), (1, 1));
     }
 }
