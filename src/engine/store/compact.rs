@@ -155,17 +155,12 @@ impl<D: Disk> Inner<D> {
             bytes.resize(len.min((end - offset) as usize), 0);
             segment.read(&mut bytes, offset)?;
         }
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            match record::decode(rest, salt) {
-                Ok(record) => {
-                    self.copy_if_live(&record, number, offset);
-                    offset += record.len() as u64;
-                    rest = &rest[record.len()..];
-                }
-                Err(Damage::Cut(_)) if rest.len() < bytes.len() => break,
-                Err(damage) => return Err(self.segments.corrupt(number, offset, damage)),
-            }
+        let records = intact(&bytes, salt)
+            .map_err(|(at, damage)| self.segments.corrupt(number, offset + at as u64, damage))?;
+        self.index.fetch(records.iter().map(|record| record.key));
+        for record in &records {
+            self.copy_if_live(record, number, offset);
+            offset += record.len() as u64;
         }
         self.cleaner.cursor = Some((number, offset));
         if offset == end {
@@ -214,4 +209,22 @@ impl<D: Disk> Inner<D> {
             self.stop_cleaning(&error);
         }
     }
+}
+
+/// The records that `bytes` begin with, but for one that is cut off at their
+/// end; at least one. Else where damage is, and which.
+fn intact(bytes: &[u8], salt: u32) -> std::result::Result<Vec<Record<'_>>, (usize, Damage)> {
+    let mut records = Vec::with_capacity(bytes.len() / record::HEADER_BYTES);
+    let mut at = 0;
+    while at < bytes.len() {
+        match record::decode(&bytes[at..], salt) {
+            Ok(record) => {
+                at += record.len();
+                records.push(record);
+            }
+            Err(Damage::Cut(_)) if at > 0 => break,
+            Err(damage) => return Err((at, damage)),
+        }
+    }
+    Ok(records)
 }
