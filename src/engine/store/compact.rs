@@ -30,7 +30,9 @@ use crate::logger;
 
 /// Bytes that are cleaned for each byte written. The bound on disk use follows:
 /// cleaning all of `T = 2 * live` bytes takes `T / PAID_BYTES` bytes of writes,
-/// so that there are never more than `2.5 * live` bytes, and two segments.
+/// so that there are never more than `2.5 * live` bytes, and two segments
+/// (`the_directory_never_exceeds_its_bound`). And a pass that copies `live` bytes
+/// makes room for as many: so at most two bytes are written for each that is set.
 const PAID_BYTES: u64 = 4;
 /// Bytes of a segment that are looked at in one step.
 const STEP_BYTES: usize = 2 << 10;
