@@ -22,9 +22,10 @@
 use std::collections::VecDeque;
 
 use super::Inner;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::index::Location;
 use super::record::{self, Damage, Kind, Record};
+use super::segment::Segment;
 use crate::error::Result;
 use crate::logger;
 
@@ -36,6 +37,8 @@ use crate::logger;
 const PAID_BYTES: u64 = 4;
 /// Bytes of a segment that are looked at in one step.
 const STEP_BYTES: usize = 2 << 10;
+/// Bytes of a segment that are read at a time, for many steps.
+const READ_BYTES: usize = 64 << 10;
 /// Steps of one idle turn, so that a request which comes meanwhile waits little.
 const IDLE_STEPS: usize = 128;
 /// Bytes of a batch from which on no copies are added to it: they wait.
@@ -46,12 +49,51 @@ const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
 pub(super) struct Cleaner {
     /// The segment being cleaned, and how far.
     cursor: Option<(u32, u64)>,
+    /// What was read of that segment and not looked at yet.
+    ahead: Ahead,
     /// Segments that are cleaned and not removed yet, oldest first.
     retired: VecDeque<Retired>,
     /// Bytes to be cleaned that writes have paid for.
     credit: u64,
     /// Whether an error has ended it until the store is opened anew.
     stopped: bool,
+}
+
+/// Bytes of a segment that were read at once, as a read for each step would
+/// take longer than the step.
+#[derive(Default)]
+struct Ahead {
+    /// The segment's number.
+    segment: u32,
+    /// Where in it the bytes begin.
+    start: u64,
+    /// The bytes.
+    bytes: Vec<u8>,
+}
+
+impl Ahead {
+    /// `len` bytes of a segment from `offset` on, or as many as there are.
+    fn bytes<F: DiskFile>(
+        &mut self,
+        segment: &Segment<F>,
+        offset: u64,
+        len: usize,
+    ) -> Result<&[u8]> {
+        let end = segment.len.min(offset + len as u64);
+        let is_here = self.segment == segment.header.number
+            && self.start <= offset
+            && end <= self.start + self.bytes.len() as u64;
+        if !is_here {
+            let room = (segment.len - offset).min(len.max(READ_BYTES) as u64);
+            self.bytes.resize(room as usize, 0);
+            self.bytes.shrink_to(READ_BYTES);
+            let filled = segment.read(&mut self.bytes, offset)?;
+            self.bytes.truncate(filled);
+            (self.segment, self.start) = (segment.header.number, offset);
+        }
+        let from = (offset - self.start) as usize;
+        Ok(&self.bytes[from..self.bytes.len().min(from + len)])
+    }
 }
 
 /// A segment that may be removed once a sync has covered what was copied from it.
@@ -63,10 +105,17 @@ struct Retired {
 }
 
 impl Cleaner {
+    /// Takes note of a write of so many bytes.
+    pub(super) fn pay(&mut self, written: u64) {
+        self.credit += written * PAID_BYTES;
+    }
+
     /// Goes back to before a batch that was to begin at `start` of a segment
-    /// and has been undone: what was looked at since may be live again.
+    /// and has been undone: what was looked at since may be live again, and its
+    /// writes have paid for nothing.
     pub(super) fn undo_batch(&mut self, segment: u32, start: u64) {
         self.cursor = None;
+        self.credit = 0;
         self.retired.retain(|retired| {
             retired.record.segment != segment || u64::from(retired.record.offset) < start
         });
@@ -92,13 +141,11 @@ impl<D: Disk> Inner<D> {
         !self.cleaner.stopped && (self.cleaner.cursor.is_some() || self.dead_bytes() >= due)
     }
 
-    /// Cleans as much as a write of `written` bytes has paid for.
-    pub(super) fn pay(&mut self, written: u64) {
+    /// Cleans as much as the writes of the batch have paid for.
+    pub(super) fn clean_paid(&mut self) {
         if !self.is_compacting() {
             self.cleaner.credit = 0;
-            return;
         }
-        self.cleaner.credit += written * PAID_BYTES;
         while self.cleaner.credit >= STEP_BYTES as u64
             && self.batch.bytes.len() < COPY_BATCH_BYTES_MAX
             && self.clean_or_stop()
@@ -112,6 +159,7 @@ impl<D: Disk> Inner<D> {
         if self.refused.is_some() {
             return Ok(false);
         }
+        self.settle();
         if self.is_compacting() {
             self.prepare()?;
             for _ in 0..IDLE_STEPS {
@@ -151,19 +199,21 @@ impl<D: Disk> Inner<D> {
         let Some((number, mut offset)) = self.cursor() else { return Ok(false) };
         let Some(segment) = self.segments.get(number)? else { return Ok(false) };
         let (salt, end) = (segment.header.salt, segment.len);
-        let mut bytes = vec![0; STEP_BYTES.min((end - offset) as usize)];
-        segment.read(&mut bytes, offset)?;
-        if let Err(Damage::Cut(len)) = record::decode(&bytes, salt) {
-            bytes.resize(len.min((end - offset) as usize), 0);
-            segment.read(&mut bytes, offset)?;
+        let mut ahead = std::mem::take(&mut self.cleaner.ahead);
+        let mut bytes = ahead.bytes(segment, offset, STEP_BYTES)?;
+        if let Err(Damage::Cut(len)) = record::decode(bytes, salt) {
+            bytes = ahead.bytes(segment, offset, len)?;
         }
-        let records = intact(&bytes, salt)
+        let records = intact(bytes, salt)
             .map_err(|(at, damage)| self.segments.corrupt(number, offset + at as u64, damage))?;
         self.index.fetch(records.iter().map(|record| record.key));
         for record in &records {
             self.copy_if_live(record, number, offset);
             offset += record.len() as u64;
         }
+        drop(records);
+        self.cleaner.ahead = ahead;
+        self.settle();
         self.cleaner.cursor = Some((number, offset));
         if offset == end {
             self.retire(number, end);

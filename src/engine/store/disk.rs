@@ -15,6 +15,8 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -53,6 +55,10 @@ pub trait DiskFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Puts bytes and length on the disk.
     fn sync(&self) -> io::Result<()>;
+    /// Has the system begin to put these bytes on the disk, and does not wait:
+    /// a later [`sync`](Self::sync) has less to do, and tells what went wrong.
+    /// Promises nothing.
+    fn begin_sync(&self, _offset: u64, _len: u64) {}
     /// Cuts or extends the file to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Takes the file's lock until it is closed; `false` when another has it.
@@ -113,6 +119,11 @@ impl DiskFile for File {
         self.sync_data()
     }
 
+    #[cfg(target_os = "linux")]
+    fn begin_sync(&self, offset: u64, len: u64) {
+        linux::begin_sync(self.as_raw_fd(), offset, len);
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
     }
@@ -123,6 +134,27 @@ impl DiskFile for File {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// What Linux has and std has not.
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::ffi::{c_int, c_uint};
+
+    /// Begin to write the dirty pages of the range; wait for nothing.
+    const SYNC_FILE_RANGE_WRITE: c_uint = 2;
+
+    #[expect(unsafe_code, reason = "std has no sync_file_range(2)")]
+    unsafe extern "C" {
+        // SAFETY: it takes numbers only; a wrong one is an error that it returns.
+        safe fn sync_file_range(fd: c_int, offset: i64, len: i64, flags: c_uint) -> c_int;
+    }
+
+    /// [`DiskFile::begin_sync`](super::DiskFile::begin_sync) of a descriptor.
+    pub(super) fn begin_sync(fd: c_int, offset: u64, len: u64) {
+        // What fails here is told by the sync that follows.
+        let _ = sync_file_range(fd, offset as i64, len as i64, SYNC_FILE_RANGE_WRITE);
     }
 }
 

@@ -19,6 +19,9 @@ use super::table::Table;
 /// overlap, few enough that all stay in the processor's cache until used.
 const FETCHED_KEYS: usize = 64;
 
+/// Bytes of room for keys that an empty list of changes keeps.
+const KEPT_KEY_BYTES: usize = 1 << 20;
+
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
@@ -63,6 +66,14 @@ impl Changes {
         let none = Changes { hasher: self.hasher.clone(), keys: Vec::new(), entries: Vec::new() };
         std::mem::replace(self, none)
     }
+
+    /// Forgets all of them, and keeps room for as many as are commonly together.
+    pub(crate) fn clear(&mut self) {
+        self.keys.clear();
+        self.keys.shrink_to(KEPT_KEY_BYTES);
+        self.entries.clear();
+        self.entries.shrink_to(KEPT_KEY_BYTES / size_of::<Location>());
+    }
 }
 
 /// Key to location, and the live bytes.
@@ -99,17 +110,18 @@ impl Index {
 
     /// Does to the index what records did: the same as a call for each, but in
     /// groups whose waits for memory overlap.
-    pub(crate) fn play(&mut self, changes: &Changes) {
+    /// Hands where each key was before to `replaced`.
+    pub(crate) fn play(&mut self, changes: &Changes, mut replaced: impl FnMut(Option<Location>)) {
         let mut keys = changes.keys.as_slice();
         for group in changes.entries.chunks(FETCHED_KEYS) {
             self.locations.fetch(group.iter().map(|(hash, ..)| *hash));
             for (hash, len, location) in group {
                 let (key, rest) = keys.split_at(*len);
                 keys = rest;
-                match location {
+                replaced(match location {
                     Some(location) => self.set_hashed(*hash, key, *location),
                     None => self.remove_hashed(*hash, key),
-                };
+                });
             }
         }
     }

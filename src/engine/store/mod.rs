@@ -88,7 +88,8 @@ struct Inner<D: Disk> {
     options: Options,
     /// The files.
     segments: Segments<D>,
-    /// Where the newest record of each key is, those in the batch included.
+    /// Where the newest record of each key is; of those in the batch too, once
+    /// it is settled.
     index: Index,
     /// Blocks of segments that were read.
     cache: Cache,
@@ -175,9 +176,9 @@ impl<D: Disk> KvStore<D> {
         let inner = Inner {
             options,
             segments,
+            batch: Batch::new(&index),
             index,
             cache,
-            batch: Batch::default(),
             cleaner: Cleaner::default(),
             refused: None,
             successor_due: false,
@@ -199,6 +200,7 @@ impl<D: Disk> KvsEngine for KvStore<D> {
 
     fn remove(&self, key: String) -> Result<()> {
         let mut inner = self.inner.borrow_mut();
+        inner.settle();
         match inner.index.get(key.as_bytes()) {
             Some(_) => inner.write(Kind::Remove, key.as_bytes(), b""),
             None => Err(KvsError::KeyNotFound),
@@ -218,7 +220,8 @@ impl<D: Disk> KvsEngine for KvStore<D> {
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
-        let inner = self.inner.borrow();
+        let mut inner = self.inner.borrow_mut();
+        inner.settle();
         vec![
             ("keys", inner.index.len() as u64),
             ("live_bytes", inner.index.live_bytes()),
@@ -237,12 +240,13 @@ impl<D: Disk> Inner<D> {
         check_len("a value", value.len(), record::VALUE_BYTES_MAX)?;
         self.prepare()?;
         self.stage(kind, key, value);
-        self.pay((record::HEADER_BYTES + key.len() + value.len()) as u64);
+        self.cleaner.pay((record::HEADER_BYTES + key.len() + value.len()) as u64);
         if self.options.buffered { Ok(()) } else { self.commit(false) }
     }
 
     /// The value of a key.
     fn get(&mut self, key: &[u8]) -> Result<Option<String>> {
+        self.settle();
         let Some(location) = self.index.get(key) else { return Ok(None) };
         match self.value_at(location, key)? {
             Ok(value) => Ok(Some(value)),

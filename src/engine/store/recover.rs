@@ -124,12 +124,14 @@ fn read<D: Disk>(
         let Played { len, synced, .. } = played;
         match played.end {
             End::Continued if number == newest => return Err(missing(directory, number + 1)),
-            End::Continued => older.push_back(Segment { path, header, len, synced, file: None }),
+            End::Continued => {
+                older.push_back(Segment { path, header, len, synced, begun: len, file: None })
+            }
             _ => {
                 check_newest(directory, &path, &played, newest)?;
                 check_oldest(directory, oldest, player.retired)?;
                 check_torn(&path, &played, &bytes)?;
-                let active = Segment { path, header, len, synced, file: Some(file) };
+                let active = Segment { path, header, len, synced, begun: len, file: Some(file) };
                 let tail = bytes.len() as u64 - len;
                 return Ok(Some(Found { older, active, end: played.end, tail }));
             }

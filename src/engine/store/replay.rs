@@ -49,7 +49,7 @@ pub(super) fn build<T>(read: impl FnOnce(&mut Player) -> Result<T>) -> Result<(T
         let mut index = Index::default();
         let changes = Changes::of(&index);
         let enter = move || {
-            receiver.into_iter().for_each(|changes| index.play(&changes));
+            receiver.into_iter().for_each(|changes| index.play(&changes, |_| {}));
             index
         };
         let thread = std::thread::Builder::new().name("kvs index".to_owned());

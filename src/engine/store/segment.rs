@@ -51,6 +51,9 @@ const CRC_AT: usize = SALT_AT + 4;
 /// Bytes of the header: where the first record begins.
 pub(crate) const HEADER_BYTES: usize = CRC_AT + 4;
 
+/// Bytes written after which the system begins to put them on the disk.
+const BEGIN_SYNC_BYTES: u64 = 1 << 20;
+
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -109,6 +112,8 @@ pub(crate) struct Segment<F> {
     pub(crate) len: u64,
     /// Bytes of it that are known to be on the disk.
     pub(crate) synced: u64,
+    /// Bytes of it that the system has been told to put there.
+    pub(crate) begun: u64,
     /// Its open file; `None` while it is closed to save a descriptor.
     pub(crate) file: Option<F>,
 }
@@ -126,7 +131,7 @@ impl<F: DiskFile> Segment<F> {
             .map_err(KvsError::io(format!("cannot write the header of {}", path.display())))?;
         directory.sync()?;
         let len = HEADER_BYTES as u64;
-        Ok(Segment { path, header, len, synced: len, file: Some(file) })
+        Ok(Segment { path, header, len, synced: len, begun: len, file: Some(file) })
     }
 
     /// The open file.
@@ -148,6 +153,15 @@ impl<F: DiskFile> Segment<F> {
             return Err(KvsError::io(context)(error));
         }
         self.len += bytes.len() as u64;
+        self.begin_sync()
+    }
+
+    /// Has the system begin to write what it would else keep until the sync.
+    fn begin_sync(&mut self) -> Result<()> {
+        if self.len - self.begun >= BEGIN_SYNC_BYTES {
+            self.file()?.begin_sync(self.begun, self.len - self.begun);
+            self.begun = self.len;
+        }
         Ok(())
     }
 
@@ -165,6 +179,7 @@ impl<F: DiskFile> Segment<F> {
         })?;
         self.len = len;
         self.synced = self.synced.min(len);
+        self.begun = self.begun.min(len);
         Ok(())
     }
 
@@ -174,6 +189,7 @@ impl<F: DiskFile> Segment<F> {
             .sync()
             .map_err(KvsError::io(format!("cannot sync {}", self.path.display())))?;
         self.synced = self.len;
+        self.begun = self.len;
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use std::io::ErrorKind;
 
 use super::Inner;
 use super::disk::Disk;
-use super::index::Location;
+use super::index::{Changes, Index, Location};
 use super::record::{self, Kind};
 use super::segment::{Header, Segment};
 use crate::error::{KvsError, Result};
@@ -29,20 +29,23 @@ use crate::error::{KvsError, Result};
 const BATCH_BYTES_MAX: usize = 32 << 20;
 /// Bytes of room that an empty batch keeps for the next one.
 const BATCH_ROOM_BYTES_MAX: usize = 4 << 20;
-/// Bytes that are written without a sync at the most, whoever asks for none:
-/// so that closing a segment has little left to wait for.
-const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
 
 /// Records that are not written yet, in the form in which they will be.
-#[derive(Default)]
 pub(super) struct Batch {
     /// The records, to be appended to the active segment.
     pub(super) bytes: Vec<u8>,
-    /// Where the key of each set or remove in `bytes` was before, in order.
+    /// What the last of them do to the index, which is still to be told.
+    unsettled: Changes,
+    /// Where the key of each set or remove before those was, in order.
     replaced: Vec<Option<Location>>,
 }
 
 impl Batch {
+    /// An empty one, for a store with this index.
+    pub(super) fn new(index: &Index) -> Batch {
+        Batch { bytes: Vec::new(), unsettled: Changes::of(index), replaced: Vec::new() }
+    }
+
     /// Empties it, and gives back the room that a common batch does not need.
     fn clear(&mut self) {
         self.bytes.clear();
@@ -80,14 +83,18 @@ impl<D: Disk> Inner<D> {
         Ok(())
     }
 
-    /// Sets a key, or removes it, in the batch and in the index.
+    /// Sets a key, or removes it, in the batch; in the index when it is settled.
     pub(super) fn stage(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
         let location = self.stage_record(kind, key, value);
-        let replaced = match kind {
-            Kind::Set => self.index.set(key, location),
-            _ => self.index.remove(key),
-        };
-        self.batch.replaced.push(replaced);
+        self.batch.unsettled.push(key, (kind == Kind::Set).then_some(location));
+    }
+
+    /// Has the index know of all that is in the batch. It is told of many
+    /// records at once, as that is faster, and before anybody asks it.
+    pub(super) fn settle(&mut self) {
+        let Batch { unsettled, replaced, .. } = &mut self.batch;
+        self.index.play(unsettled, |location| replaced.push(location));
+        unsettled.clear();
     }
 
     /// Adds a record to the batch; where it will be.
@@ -111,6 +118,8 @@ impl<D: Disk> Inner<D> {
     /// After one, nothing of the batch is left, in the file or in the index.
     pub(super) fn commit(&mut self, durable: bool) -> Result<()> {
         self.check_writable()?;
+        self.settle();
+        self.clean_paid();
         let start = self.segments.active().len;
         let written = self.write_batch(durable);
         match &written {
@@ -126,13 +135,13 @@ impl<D: Disk> Inner<D> {
         written
     }
 
-    /// Appends the batch to the active segment, and syncs it when it is time to.
+    /// Appends the batch to the active segment, and syncs it where `durable`.
     fn write_batch(&mut self, durable: bool) -> Result<()> {
         let active = self.segments.active_mut();
         if !self.batch.bytes.is_empty() {
             active.append(&self.batch.bytes)?;
         }
-        if durable || active.len - active.synced >= UNSYNCED_BYTES_MAX {
+        if durable {
             self.sync_active()?;
         }
         Ok(())
