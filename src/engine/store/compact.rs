@@ -38,7 +38,7 @@ const PAID_BYTES: u64 = 4;
 /// Bytes of a segment that are looked at in one step.
 const STEP_BYTES: usize = 2 << 10;
 /// Bytes of a segment that are read at a time, for many steps.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
 /// Steps of one idle turn, so that a request which comes meanwhile waits little.
 const IDLE_STEPS: usize = 128;
 /// Bytes of a batch from which on no copies are added to it: they wait.

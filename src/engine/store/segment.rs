@@ -54,6 +54,9 @@ pub(crate) const HEADER_BYTES: usize = CRC_AT + 4;
 /// Bytes written after which the system begins to put them on the disk.
 const BEGIN_SYNC_BYTES: u64 = 1 << 20;
 
+/// A multiple of what the system writes at the least.
+const PAGE_BYTES: u64 = 4096;
+
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -159,8 +162,10 @@ impl<F: DiskFile> Segment<F> {
     /// Has the system begin to write what it would else keep until the sync.
     fn begin_sync(&mut self) -> Result<()> {
         if self.len - self.begun >= BEGIN_SYNC_BYTES {
-            self.file()?.begin_sync(self.begun, self.len - self.begun);
-            self.begun = self.len;
+            // But for the last page, which will be written to again.
+            let whole_pages = self.len - self.len % PAGE_BYTES;
+            self.file()?.begin_sync(self.begun, whole_pages - self.begun);
+            self.begun = whole_pages;
         }
         Ok(())
     }
