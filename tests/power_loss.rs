@@ -109,6 +109,7 @@ fn power_may_be_lost_at_every_single_call() {
 fn lose_two_pages(disk: &SimulatedDisk, nth: u32) -> (Option<String>, SimulatedDisk) {
     let mut options = Options::default();
     options.buffered = true;
+    options.segment_bytes = 16 << 10;
     let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
     let found = store.get("later".to_owned()).unwrap();
     store.set("long".to_owned(), format!("{nth}{}", "x".repeat(5_000))).unwrap();

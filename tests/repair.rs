@@ -54,6 +54,45 @@ fn an_intact_store_is_shown_record_by_record_and_left_as_it_is() {
     assert_eq!((repair.keys, repair.set_aside), (map.len() as u64, None));
 }
 
+/// What a kill leaves after a sync: a copy of the directory while it is open.
+fn killed(parent: &Path) -> PathBuf {
+    let (open, killed) = (parent.join("open"), parent.join("killed"));
+    let store = KvStore::open(&open).unwrap();
+    store.set("key".to_owned(), "value".to_owned()).unwrap();
+    store.sync().unwrap();
+    fs::create_dir(&killed).unwrap();
+    for entry in fs::read_dir(&open).unwrap() {
+        let name = entry.unwrap().file_name();
+        fs::copy(open.join(&name), killed.join(&name)).unwrap();
+    }
+    killed
+}
+
+#[test]
+fn zeros_written_ahead_are_no_damage_and_go_when_the_store_is_opened() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = killed(parent.path());
+    let size = || fs::metadata(&segments(&directory)[0]).unwrap().len();
+    assert!(size() > 64 << 10, "nothing was written ahead");
+    let (text, damaged) = inspect(&directory);
+    assert_eq!((damaged, text.matches(" zeros, written ahead").count()), (0, 1), "{text}");
+    let repair = KvStore::repair(&directory).unwrap();
+    assert_eq!((repair.keys, repair.set_aside), (1, None));
+    assert!(size() < 100, "{} bytes are left", size());
+}
+
+#[test]
+fn zeros_at_the_end_of_an_older_segment_are_damage() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    fill(&directory);
+    let oldest = &segments(&directory)[0];
+    fs::write(oldest, [fs::read(oldest).unwrap(), vec![0; 20]].concat()).unwrap();
+    assert_eq!(inspect(&directory).1, 1);
+    assert!(matches!(KvStore::open(&directory), Err(KvsError::Corrupt { .. })));
+    assert_eq!(KvStore::repair(&directory).unwrap().lost.len(), 1);
+}
+
 #[test]
 fn wherever_a_bit_is_flipped_the_rest_is_kept() {
     let parent = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ use std::path::Path;
 use super::directory::Directory;
 use super::disk::OsDisk;
 use super::record::{self, Kind, Record};
+use super::replay::is_room;
 use super::segment::{HEADER_BYTES, Header, read_whole};
 use crate::error::{KvsError, Result};
 
@@ -22,6 +23,8 @@ pub(super) enum Piece<'a> {
     Record(usize, Record<'a>),
     /// Bytes that are none: where they begin, where they end, and why.
     Damage(usize, usize, String),
+    /// Zeros up to the end of the file, written ahead of records: where they begin.
+    Room(usize),
 }
 
 /// The pieces of a segment's bytes, header left out, one after another.
@@ -30,14 +33,16 @@ pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     /// The seed of its checksums.
     salt: u32,
+    /// Whether it may end with zeros, which only the newest does.
+    is_newest: bool,
     /// Where the next piece begins.
     at: usize,
 }
 
 impl<'a> Scan<'a> {
     /// The pieces of the segment that has these bytes and this header.
-    pub(super) fn new(bytes: &'a [u8], header: Header) -> Scan<'a> {
-        Scan { bytes, salt: header.salt, at: HEADER_BYTES }
+    pub(super) fn new(bytes: &'a [u8], header: Header, is_newest: bool) -> Scan<'a> {
+        Scan { bytes, salt: header.salt, is_newest, at: HEADER_BYTES }
     }
 }
 
@@ -50,6 +55,10 @@ impl<'a> Iterator for Scan<'a> {
             Ok(record) => {
                 self.at += record.len();
                 Some(Piece::Record(start, record))
+            }
+            Err(_) if self.is_newest && is_room(&bytes[start..]) => {
+                self.at = bytes.len();
+                Some(Piece::Room(start))
             }
             Err(damage) => {
                 let is_record = |at: &usize| record::decode(&bytes[*at..], self.salt).is_ok();
@@ -75,16 +84,24 @@ pub(super) fn inspect(directory: &Path, out: &mut dyn Write) -> Result<u64> {
     let directory = lock(directory)?;
     let mut damaged = 0;
     let mut bytes = Vec::new();
-    for number in directory.segment_numbers()? {
+    let numbers = directory.segment_numbers()?;
+    for &number in &numbers {
         let path = directory.segment_path(number);
         read_whole(&directory.open_segment(number)?, &path, &mut bytes)?;
-        damaged += inspect_segment(&path, &bytes, out).map_err(KvsError::io("cannot print"))?;
+        let is_newest = numbers.last() == Some(&number);
+        damaged +=
+            inspect_segment(&path, &bytes, is_newest, out).map_err(KvsError::io("cannot print"))?;
     }
     Ok(damaged)
 }
 
 /// Writes the lines of one segment; how many damaged ranges it has.
-fn inspect_segment(path: &Path, bytes: &[u8], out: &mut dyn Write) -> std::io::Result<u64> {
+fn inspect_segment(
+    path: &Path,
+    bytes: &[u8],
+    is_newest: bool,
+    out: &mut dyn Write,
+) -> std::io::Result<u64> {
     writeln!(out, "{}: {} bytes", path.display(), bytes.len())?;
     let header = match Header::decode(bytes) {
         Ok(header) => header,
@@ -96,13 +113,14 @@ fn inspect_segment(path: &Path, bytes: &[u8], out: &mut dyn Write) -> std::io::R
     let Header { number, store, salt } = header;
     writeln!(out, "  0 segment {number} of store {store:016x}, salt {salt:08x}")?;
     let mut damaged = 0;
-    for piece in Scan::new(bytes, header) {
+    for piece in Scan::new(bytes, header, is_newest) {
         match piece {
             Piece::Record(at, record) => writeln!(out, "  {at} {}", describe(&record))?,
             Piece::Damage(at, end, reason) => {
                 damaged += 1;
                 writeln!(out, "  {at} DAMAGED up to {end}: {reason}")?;
             }
+            Piece::Room(at) => writeln!(out, "  {at} zeros, written ahead of records")?,
         }
     }
     Ok(damaged)

@@ -297,7 +297,8 @@ impl<D: Disk> Inner<D> {
     fn close(&mut self) -> Result<()> {
         self.commit(true)?;
         self.mark()?;
-        self.commit(true)
+        self.commit(true)?;
+        self.drop_room()
     }
 }
 

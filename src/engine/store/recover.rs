@@ -75,8 +75,6 @@ struct Found<F> {
     active: Segment<F>,
     /// How it ends.
     end: End,
-    /// Bytes after its last intact record.
-    tail: u64,
 }
 
 /// Opens the segments of a directory, the first of which is made if there is none.
@@ -124,16 +122,30 @@ fn read<D: Disk>(
         let Played { len, synced, .. } = played;
         match played.end {
             End::Continued if number == newest => return Err(missing(directory, number + 1)),
-            End::Continued => {
-                older.push_back(Segment { path, header, len, synced, begun: len, file: None })
-            }
+            End::Continued => older.push_back(Segment {
+                path,
+                header,
+                len,
+                synced,
+                begun: len,
+                room: len,
+                file: None,
+            }),
             _ => {
                 check_newest(directory, &path, &played, newest)?;
                 check_oldest(directory, oldest, player.retired)?;
                 check_torn(&path, &played, &bytes)?;
-                let active = Segment { path, header, len, synced, begun: len, file: Some(file) };
                 let tail = bytes.len() as u64 - len;
-                return Ok(Some(Found { older, active, end: played.end, tail }));
+                let active = Segment {
+                    path,
+                    header,
+                    len,
+                    synced,
+                    begun: len,
+                    room: len + tail,
+                    file: Some(file),
+                };
+                return Ok(Some(Found { older, active, end: played.end }));
             }
         }
         progress.tell(number - oldest + 1, numbers.len());
@@ -232,10 +244,13 @@ fn finish<D: Disk>(
     index: Index,
     found: Found<D::File>,
 ) -> Result<Recovered<D>> {
-    let Found { mut older, mut active, end, tail } = found;
+    let Found { mut older, mut active, end } = found;
     if let End::Damaged { reason } = &end {
+        let tail = active.room - active.len;
         let path = active.path.display();
         logger::warn!("cut {tail} bytes that were never synced off {path}: {reason}");
+    }
+    if active.has_room() {
         active.cut_back(active.len)?;
     }
     if let Some(previous) = older.back_mut() {

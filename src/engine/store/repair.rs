@@ -86,7 +86,7 @@ fn salvage(damaged: &Path, target: &Path) -> Result<Vec<String>> {
     let mut lost = Vec::new();
     let mut bytes = Vec::new();
     let numbers = super::directory::segment_numbers(&super::disk::OsDisk, damaged)?;
-    for number in numbers {
+    for &number in &numbers {
         let path = damaged.join(super::directory::segment_name(number));
         let context = || format!("cannot open {}", path.display());
         let file = File::open(&path).map_err(KvsError::io(context()))?;
@@ -97,7 +97,10 @@ fn salvage(damaged: &Path, target: &Path) -> Result<Vec<String>> {
             Ok(header) if header.number != number => {
                 lose(format!("all of it: it is segment {} under another name", header.number));
             }
-            Ok(header) => salvage_segment(&store, Scan::new(&bytes, header), lose)?,
+            Ok(header) => {
+                let is_newest = numbers.last() == Some(&number);
+                salvage_segment(&store, Scan::new(&bytes, header, is_newest), lose)?;
+            }
         }
     }
     store.sync()?;
@@ -110,6 +113,7 @@ fn salvage_segment(store: &KvStore, pieces: Scan<'_>, mut lose: impl FnMut(Strin
         match piece {
             Piece::Record(_, record) => play(store, &record)?,
             Piece::Damage(at, end, reason) => lose(format!("bytes {at} to {end}: {reason}")),
+            Piece::Room(_) => {}
         }
     }
     Ok(())

@@ -93,6 +93,7 @@ impl Player {
                     return Err(KvsError::corrupt(path, at as u64, "a record after the last one"));
                 }
                 Ok(record) => record,
+                Err(_) if is_room(&bytes[at..]) && !matches!(end, End::Continued) => break,
                 Err(damage) => {
                     end = End::Damaged { reason: damage.to_string() };
                     break;
@@ -140,4 +141,9 @@ impl Player {
     fn send(&mut self) {
         let _ = self.sender.send(self.changes.take());
     }
+}
+
+/// Whether bytes after the last record are room that was written ahead.
+pub(super) fn is_room(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }

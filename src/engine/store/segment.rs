@@ -24,7 +24,8 @@
 //! * `len` is the one owner of the write offset. A failed append is cut off
 //!   before it returns, so that the file ends where `len` says.
 //! * What is cut off is off the disk before anything is written in its place.
-//! * Bytes below `len` never change.
+//! * Bytes below `len` never change. Those from there on are zeros, and are no
+//!   part of the segment: a read never returns them. An older segment has none.
 
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,13 @@ pub(crate) const HEADER_BYTES: usize = CRC_AT + 4;
 
 /// Bytes written after which the system begins to put them on the disk.
 const BEGIN_SYNC_BYTES: u64 = 1 << 20;
+
+/// Zeros that are written ahead at a time: enough for many small syncs, and not
+/// much to put on the disk in the one that comes first.
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+/// Bytes to sync up to which zeros are written ahead. Larger syncs would spend
+/// more on them than they gain.
+const SMALL_SYNC_BYTES_MAX: u64 = 16 << 10;
 
 /// A multiple of what the system writes at the least.
 const PAGE_BYTES: u64 = 4096;
@@ -117,6 +125,8 @@ pub(crate) struct Segment<F> {
     pub(crate) synced: u64,
     /// Bytes of it that the system has been told to put there.
     pub(crate) begun: u64,
+    /// Bytes in the file: those from `len` on are zeros, to be written over.
+    pub(crate) room: u64,
     /// Its open file; `None` while it is closed to save a descriptor.
     pub(crate) file: Option<F>,
 }
@@ -134,7 +144,7 @@ impl<F: DiskFile> Segment<F> {
             .map_err(KvsError::io(format!("cannot write the header of {}", path.display())))?;
         directory.sync()?;
         let len = HEADER_BYTES as u64;
-        Ok(Segment { path, header, len, synced: len, begun: len, file: Some(file) })
+        Ok(Segment { path, header, len, synced: len, begun: len, room: len, file: Some(file) })
     }
 
     /// The open file.
@@ -156,6 +166,7 @@ impl<F: DiskFile> Segment<F> {
             return Err(KvsError::io(context)(error));
         }
         self.len += bytes.len() as u64;
+        self.room = self.room.max(self.len);
         self.begin_sync()
     }
 
@@ -168,6 +179,31 @@ impl<F: DiskFile> Segment<F> {
             self.begun = whole_pages;
         }
         Ok(())
+    }
+
+    /// Writes zeros ahead of small syncs, which are faster where the file need
+    /// not grow: nothing but the bytes is to be put on the disk then. At most up
+    /// to `end`, and only as long as there is space to waste.
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::WritesRefused`], as for [`cut_back`](Self::cut_back).
+    pub(crate) fn write_ahead(&mut self, end: u64) -> Result<()> {
+        let end = end.min(self.len + ZEROS.len() as u64);
+        let is_small = self.len - self.synced <= SMALL_SYNC_BYTES_MAX;
+        if !is_small || self.room > self.len || end <= self.len {
+            return Ok(());
+        }
+        match write_full(self.file()?, &ZEROS[..(end - self.len) as usize], self.len) {
+            Ok(()) => self.room = end,
+            Err(_) => self.cut_back(self.len)?,
+        }
+        Ok(())
+    }
+
+    /// Whether there are zeros after its records.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room > self.len
     }
 
     /// Cuts the file to `len` bytes, on the disk too: else bytes that were cut
@@ -183,6 +219,7 @@ impl<F: DiskFile> Segment<F> {
             cause: format!("cannot cut {} back to {len} bytes: {error}", self.path.display()),
         })?;
         self.len = len;
+        self.room = len;
         self.synced = self.synced.min(len);
         self.begun = self.begun.min(len);
         Ok(())
@@ -211,6 +248,9 @@ impl<F: DiskFile> Segment<F> {
 
     /// Fills `buffer` from `offset` on as far as the segment reaches; the bytes read.
     pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        // Not the zeros behind it: they are going to change.
+        let end = (self.len.saturating_sub(offset) as usize).min(buffer.len());
+        let buffer = &mut buffer[..end];
         read_full(self.file()?, buffer, offset).map_err(KvsError::io(format!(
             "cannot read {} bytes of {} at byte {offset}",
             buffer.len(),

@@ -141,7 +141,8 @@ impl<D: Disk> Inner<D> {
         if !self.batch.bytes.is_empty() {
             active.append(&self.batch.bytes)?;
         }
-        if durable {
+        if durable && active.synced < active.len {
+            active.write_ahead(self.options.segment_bytes)?;
             self.sync_active()?;
         }
         Ok(())
@@ -195,6 +196,7 @@ impl<D: Disk> Inner<D> {
 
     /// Begins the next segment; the batch is empty.
     fn begin_segment(&mut self) -> Result<()> {
+        self.drop_room()?;
         self.sync_active()?;
         let Header { number, store, .. } = self.segments.active().header;
         let number = number.checked_add(1).ok_or(KvsError::TooLarge {
@@ -214,6 +216,16 @@ impl<D: Disk> Inner<D> {
         self.successor_due = false;
         self.marked = true;
         Ok(())
+    }
+
+    /// Cuts off the zeros after the active segment's records.
+    pub(super) fn drop_room(&mut self) -> Result<()> {
+        let active = self.segments.active_mut();
+        if !active.has_room() {
+            return Ok(());
+        }
+        let cut = active.cut_back(active.len);
+        cut.inspect_err(|error| self.latch(error))
     }
 
     /// Appends the mark that the active segment is continued, after which
