@@ -334,7 +334,8 @@ mod tests {
         for (key, location) in &model {
             assert_eq!(table.remove(hash(key), key), Some(*location));
         }
-        assert_eq!((table.len(), table.buckets, table.entry_bytes), (0, 1, 0));
-        assert_eq!((table.chunks.len(), table.chunks[0].len()), (1, 1));
+        assert_eq!((table.len(), table.entry_bytes, table.chunks.len()), (0, 0, 1));
+        // The last of all removals may leave some more than one.
+        assert!(table.buckets < 8, "{} buckets", table.buckets);
     }
 }
