@@ -55,6 +55,11 @@ impl Durability {
         engine.sync()
     }
 
+    /// Whether a turn ends with a sync, given whether it `wrote`.
+    pub(super) fn is_sync_due(&self, wrote: bool) -> bool {
+        wrote && self.fsync == Fsync::Always
+    }
+
     /// When the next sync is due.
     pub(super) fn sync_due(&self) -> Option<Instant> {
         self.sync_due

@@ -27,7 +27,7 @@ pub(super) struct Executor<'a, E: ?Sized> {
 }
 
 /// What an executor has done.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Done {
     /// Whether there is something to commit.
     pub(super) wrote: bool,
@@ -52,6 +52,12 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
             failure: None,
             is_broken: false,
         }
+    }
+
+    /// Goes on after what is `done` already.
+    pub(super) fn after(self, done: Done) -> Executor<'a, E> {
+        let Done { wrote, requests, failure, is_broken } = done;
+        Executor { wrote, requests, failure, is_broken, ..self }
     }
 
     /// Carries out reads, and answers writes with why they could not be kept.

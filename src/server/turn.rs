@@ -143,7 +143,7 @@ impl<E: KvsEngine> Running<E> {
 
     /// Executes the lines of all clients and commits; says whether there were any.
     fn execute(&mut self, now: Instant) -> bool {
-        let done = self.execute_lines();
+        let done = self.execute_lines(now);
         self.counters.requests += done.requests;
         self.counters.turns += u64::from(done.requests > 0);
         if let Some(e) = &done.failure {
@@ -162,23 +162,41 @@ impl<E: KvsEngine> Running<E> {
         done.requests > 0
     }
 
-    /// Executes the lines of all clients, each in its turn to be the first, up to
-    /// the turn's share of bytes.
-    fn execute_lines(&mut self) -> Done {
-        let mut executor = Executor::new(&self.engine, &self.counters);
-        let clients = self.table.warm();
+    /// Executes the lines of all clients, up to the turn's share of bytes. Where
+    /// a sync follows, also those that come meanwhile: the more share it, the
+    /// fewer are needed.
+    fn execute_lines(&mut self, now: Instant) -> Done {
         let mut bytes_left = TURN_BYTES_MAX;
+        let mut done = self.execute_ready(Done::default(), &mut bytes_left);
+        let mut requests_before = 0;
+        while self.durability.is_sync_due(done.wrote)
+            && done.requests > requests_before
+            && bytes_left > 0
+            && self.table.wait(Some(Duration::ZERO), now).is_ok_and(|ready| ready > 0)
+        {
+            requests_before = done.requests;
+            self.fill();
+            done = self.execute_ready(done, &mut bytes_left);
+        }
+        done
+    }
+
+    /// Executes the lines that have come, each client in its turn to be the
+    /// first, after what is `done`.
+    fn execute_ready(&mut self, done: Done, bytes_left: &mut usize) -> Done {
+        let mut executor = Executor::new(&self.engine, &self.counters).after(done);
+        let clients = self.table.warm();
         self.first = (self.first + 1) % clients.len().max(1);
         for step in 0..clients.len() {
             let index = (self.first + step) % clients.len();
             let connection = &mut clients[index].connection;
             if connection.can_execute() {
                 let waiting = connection.waiting_bytes();
-                let executed = connection.execute(bytes_left, |request| executor.execute(request));
+                let executed = connection.execute(*bytes_left, |request| executor.execute(request));
                 let replied = connection.waiting_bytes() - waiting;
-                bytes_left = bytes_left.saturating_sub(executed + replied);
+                *bytes_left = bytes_left.saturating_sub(executed + replied);
             }
-            if bytes_left == 0 {
+            if *bytes_left == 0 {
                 self.first = index;
                 break;
             }
