@@ -92,7 +92,7 @@ impl Report {
     pub(crate) fn row(&mut self, name: &str, load: &Load, rounds: &[Vec<Round>], is_idle: bool) {
         let (unit, shape) = (Unit::of(load), load.shape.to_string());
         let text = if is_idle { show_idle(rounds) } else { show(unit, rounds) };
-        println!("{name:26} {shape:8} | {text}");
+        println!("{name:30} {shape:8} | {text}");
         let mut cells = vec![name.to_owned(), shape, unit.name.to_owned()];
         cells.extend(rounds.iter().map(|rounds| unit.keep(&median(rounds))));
         if is_idle {
