@@ -25,8 +25,10 @@ check: ## format, lints, documentation, builds without sled and of the benches
 	$(CARGO) build --no-default-features
 	$(CARGO) bench --no-run
 
-bench: ## time the engines side by side
-	$(CARGO) bench
+bench: ## time the engines and the servers side by side, and draw docs/figures.svg
+	$(CARGO) bench --bench engines
+	$(CARGO) bench --bench wire
+	$(CARGO) bench --bench figures
 
 pauses: ## show the slowest calls, disk and memory of millions of writes
 	$(CARGO) run --release --example pauses

@@ -1,7 +1,10 @@
-//! The engines side by side: the same workload, at the same durability.
+//! The engines side by side: the same calls, at the same durability.
 //!
-//! Two levels, and what each guarantees:
+//! The level is in the name of each row that writes:
 //!
+//! * `unsynced`: nothing is done after the call. sled holds the write in memory
+//!   for up to half a second. So does kvs when it is told to (`kvs buffered`);
+//!   else it has handed it to the system, so that it survives more.
 //! * `handed over`: a write that has returned survives the end of the process.
 //!   kvs writes each through to the system; sled is flushed after each, which
 //!   on Linux hands it over but does not put it on the disk.
@@ -9,26 +12,39 @@
 //!   are synced after each; `SledKvStore` adds the `fdatasync` that sled's own
 //!   flush leaves out, as `strace -e trace=fdatasync` shows.
 //!
-//! Filling is outside of the timed part, and values that are read are checked.
+//! Keys and values are made, and values that were read are compared, outside of
+//! the timed part. Each write changes the value, and after overwrites every key
+//! is read.
 
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use kvs::{KvStore, KvsEngine};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kvs::{KvStore, KvsEngine, Options};
 
 /// Keys that are loaded before anything is timed.
 const KEYS: u64 = 100_000;
 /// Bytes of a value.
 const VALUE_BYTES: usize = 100;
+/// Calls whose keys and values are made, or compared, at a time.
+const CHUNK: u64 = 1_000;
+/// Sets that are synced together, in the row of batches.
+const BATCH: u64 = 64;
+/// The skew of the zipfian choice of keys.
+const SKEW: f64 = 0.99;
 
 /// Opens an engine in a directory.
 type Open = fn(&Path) -> kvs::Result<Box<dyn KvsEngine>>;
 
 /// Makes what was written as durable as a level says.
 type Commit = fn(&dyn KvsEngine);
+
+/// Chooses the number of a key.
+type Choose = fn(&mut Random) -> u64;
 
 /// The engines of this build.
 const ENGINES: &[(&str, Open)] = &[
@@ -37,74 +53,236 @@ const ENGINES: &[(&str, Open)] = &[
     ("sled", |path| Ok(Box::new(kvs::SledKvStore::open(path)?))),
 ];
 
+/// kvs with writes that wait in memory, as the server opens it.
+const BUFFERED: (&str, Open) = ("kvs buffered", |path| {
+    let mut options = Options::default();
+    options.buffered = true;
+    Ok(Box::new(KvStore::open_with(path, options)?))
+});
+
+/// The levels of durability.
+const LEVELS: [(&str, Commit); 3] = [
+    ("unsynced", |_| ()),
+    ("handed over", |engine| engine.flush().unwrap()),
+    ("synced", |engine| engine.sync().unwrap()),
+];
+
+/// A pseudo-random sequence (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    /// The next number.
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A loaded key, all alike.
+    fn uniform(&mut self) -> u64 {
+        (self.next() >> 16) % KEYS
+    }
+
+    /// A loaded key, few often and most seldom: the continuous form of a zipfian
+    /// law, spread over the key space.
+    fn zipfian(&mut self) -> u64 {
+        let fraction = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let power = 1.0 - SKEW;
+        let rank = ((KEYS as f64).powf(power) - 1.0) * fraction + 1.0;
+        (rank.powf(1.0 / power) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS
+    }
+
+    /// A key that was not loaded.
+    fn missing(&mut self) -> u64 {
+        KEYS + self.uniform()
+    }
+
+    /// Keys that are chosen so, without end.
+    fn many(&mut self, choose: Choose) -> impl Iterator<Item = u64> {
+        std::iter::repeat_with(move || choose(self))
+    }
+}
+
 /// The key with this number.
 fn key(number: u64) -> String {
     format!("key{number:013}")
 }
 
-/// The value of the key with this number.
-fn value(number: u64) -> String {
-    format!("{number:0VALUE_BYTES$}")
+/// What the key with this number is set to by its write of this number.
+fn value(number: u64, version: u32) -> String {
+    format!("{version:010}{number:0width$}", width = VALUE_BYTES - 10)
 }
 
-/// The next of a pseudo-random sequence (xorshift64, Marsaglia 2003).
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
+/// An engine in a directory of its own, and what is in it.
+struct Subject {
+    /// The engine. Declared, and so dropped, before its directory.
+    engine: Box<dyn KvsEngine>,
+    /// How often each key was set.
+    versions: RefCell<Vec<u32>>,
+    /// Where its files are, on the disk that the sources are on: a directory
+    /// for temporary files may be in memory.
+    directory: tempfile::TempDir,
 }
 
-/// An engine with [`KEYS`] keys, synced.
-fn loaded(open: Open, directory: &Path) -> Box<dyn KvsEngine> {
-    let engine = open(directory).unwrap();
-    for number in 0..KEYS {
-        engine.set(key(number), value(number)).unwrap();
+impl Subject {
+    /// One with [`KEYS`] keys, on a disk that has nothing left to write.
+    fn loaded(open: Open) -> Subject {
+        let directory = tempfile::tempdir_in(".").unwrap();
+        let engine = open(directory.path()).unwrap();
+        let subject = Subject { engine, versions: RefCell::default(), directory };
+        for number in 0..KEYS {
+            let (key, value) = subject.next_write(number);
+            subject.engine.set(key, value).unwrap();
+        }
+        subject.engine.sync().unwrap();
+        // What earlier rows and removed directories have left to the system is
+        // not to be written while this one is timed.
+        assert!(Command::new("sync").status().unwrap().success());
+        subject
     }
-    engine.sync().unwrap();
-    engine
-}
 
-/// Times writes: of keys that are new, and of keys that are there.
-fn writes(criterion: &mut Criterion) {
-    let levels: [(&str, Commit); 2] = [
-        ("handed over", |engine| engine.flush().unwrap()),
-        ("synced", |engine| engine.sync().unwrap()),
-    ];
-    for (level, commit) in levels {
-        for what in ["set", "overwrite"] {
-            let mut group = criterion.benchmark_group(format!("{what}, {level}"));
-            for (name, open) in ENGINES {
-                let directory = tempfile::tempdir_in(".").unwrap();
-                let engine = loaded(*open, directory.path());
-                let (mut next, mut state) = (KEYS, 1);
-                group.bench_function(*name, |bencher| {
-                    bencher.iter(|| {
-                        let number = if what == "set" { next } else { random(&mut state) % KEYS };
-                        next += 1;
-                        engine.set(key(number), value(next)).unwrap();
-                        commit(&*engine);
-                    });
-                });
-            }
+    /// The key with this number, and a value that it never had.
+    fn next_write(&self, number: u64) -> (String, String) {
+        let mut versions = self.versions.borrow_mut();
+        let index = number as usize;
+        if index >= versions.len() {
+            versions.resize(index + 1, 0);
+        }
+        versions[index] += 1;
+        (key(number), value(number, versions[index]))
+    }
+
+    /// The value that the key with this number has to have.
+    fn expected(&self, number: u64) -> Option<String> {
+        self.versions.borrow().get(number as usize).map(|version| value(number, *version))
+    }
+
+    /// Reads every key.
+    fn check(&self) {
+        for number in 0..self.versions.borrow().len() as u64 {
+            assert_eq!(self.engine.get(key(number)).unwrap(), self.expected(number));
         }
     }
+
+    /// Times that many calls which set the next of these keys, and commit.
+    fn time_sets(
+        &self,
+        calls: u64,
+        mut numbers: impl Iterator<Item = u64>,
+        commit: Commit,
+    ) -> Duration {
+        let mut total = Duration::ZERO;
+        for count in chunks(calls) {
+            let numbers = numbers.by_ref().take(count);
+            let writes: Vec<_> = numbers.map(|number| self.next_write(number)).collect();
+            let begun = Instant::now();
+            for (key, value) in writes {
+                self.engine.set(key, value).unwrap();
+                commit(&*self.engine);
+            }
+            total += begun.elapsed();
+        }
+        total
+    }
+
+    /// Times that many batches of [`BATCH`] sets and a sync.
+    fn time_batches(&self, batches: u64, random: &mut Random) -> Duration {
+        let mut total = Duration::ZERO;
+        for _ in 0..batches {
+            total += self.time_sets(BATCH, random.many(Random::uniform), |_| ());
+            let begun = Instant::now();
+            self.engine.sync().unwrap();
+            total += begun.elapsed();
+        }
+        total
+    }
+
+    /// Times that many gets of the next of these keys.
+    fn time_gets(&self, calls: u64, mut numbers: impl Iterator<Item = u64>) -> Duration {
+        let mut total = Duration::ZERO;
+        for count in chunks(calls) {
+            let numbers: Vec<u64> = numbers.by_ref().take(count).collect();
+            let keys: Vec<String> = numbers.iter().map(|number| key(*number)).collect();
+            let mut found = Vec::with_capacity(keys.len());
+            let begun = Instant::now();
+            found.extend(keys.into_iter().map(|key| self.engine.get(key).unwrap()));
+            total += begun.elapsed();
+            let expected = numbers.iter().map(|number| self.expected(*number));
+            assert!(found.into_iter().eq(expected));
+        }
+        total
+    }
 }
 
-/// Times reads of keys that are there, all alike, and of keys that are not.
+/// Sizes of chunks that sum up to `calls`.
+fn chunks(calls: u64) -> impl Iterator<Item = usize> {
+    (0..calls).step_by(CHUNK as usize).map(move |done| CHUNK.min(calls - done) as usize)
+}
+
+/// Times sets of new keys.
+fn sets(criterion: &mut Criterion) {
+    for (level, commit) in LEVELS {
+        writes(criterion, "set", level, |subject, calls, _| {
+            let new = subject.versions.borrow().len() as u64;
+            subject.time_sets(calls, new.., commit)
+        });
+    }
+}
+
+/// Times sets of keys that are there, chosen all alike.
+fn overwrites(criterion: &mut Criterion) {
+    for (level, commit) in LEVELS {
+        writes(criterion, "overwrite", level, |subject, calls, random| {
+            subject.time_sets(calls, random.many(Random::uniform), commit)
+        });
+    }
+}
+
+/// Times writes of a kind, and then checks them.
+fn writes(
+    criterion: &mut Criterion,
+    what: &str,
+    level: &str,
+    time: impl Fn(&Subject, u64, &mut Random) -> Duration,
+) {
+    let mut group = criterion.benchmark_group(format!("{what}, {level}"));
+    let buffered = (level == "unsynced").then_some(BUFFERED);
+    for (name, open) in ENGINES.iter().copied().chain(buffered) {
+        let (subject, mut random) = (Subject::loaded(open), Random(1));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|calls| time(&subject, calls, &mut random));
+        });
+        subject.check();
+    }
+}
+
+/// Times batches of overwrites that are synced together.
+fn batches(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(format!("{BATCH} overwrites, synced once"));
+    group.throughput(Throughput::Elements(BATCH));
+    for (name, open) in ENGINES {
+        let (subject, mut random) = (Subject::loaded(*open), Random(1));
+        group.bench_function(*name, |bencher| {
+            bencher.iter_custom(|batches| subject.time_batches(batches, &mut random));
+        });
+        subject.check();
+    }
+}
+
+/// Times reads.
 fn reads(criterion: &mut Criterion) {
-    for (what, offset) in [("get", 0), ("get a missing key", KEYS)] {
+    let choices: [(&str, Choose); 3] = [
+        ("get, uniform", Random::uniform),
+        ("get, zipfian 0.99", Random::zipfian),
+        ("get, missing key", Random::missing),
+    ];
+    for (what, choose) in choices {
         let mut group = criterion.benchmark_group(what);
         for (name, open) in ENGINES {
-            let directory = tempfile::tempdir_in(".").unwrap();
-            let engine = loaded(*open, directory.path());
-            let mut state = 1;
+            let (subject, mut random) = (Subject::loaded(*open), Random(1));
             group.bench_function(*name, |bencher| {
-                bencher.iter(|| {
-                    let number = offset + random(&mut state) % KEYS;
-                    let expected = (offset == 0).then(|| value(number));
-                    assert_eq!(engine.get(key(number)).unwrap(), expected);
-                });
+                bencher.iter_custom(|calls| subject.time_gets(calls, random.many(choose)));
             });
         }
     }
@@ -114,21 +292,21 @@ fn reads(criterion: &mut Criterion) {
 fn opening(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open");
     for (name, open) in ENGINES {
-        let directory = tempfile::tempdir_in(".").unwrap();
-        drop(loaded(*open, directory.path()));
+        let Subject { engine, directory, .. } = Subject::loaded(*open);
+        drop(engine);
         group.bench_function(*name, |bencher| {
-            bencher.iter_custom(|rounds| {
-                let mut total = Duration::ZERO;
-                for _ in 0..rounds {
-                    let begun = Instant::now();
-                    let engine = open(directory.path()).unwrap();
-                    total += begun.elapsed();
-                    assert_eq!(engine.get(key(0)).unwrap(), Some(value(0)));
-                }
-                total
-            });
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| time_open(*open, &directory)).sum());
         });
     }
+}
+
+/// Times one opening, and checks that a key is there.
+fn time_open(open: Open, directory: &tempfile::TempDir) -> Duration {
+    let begun = Instant::now();
+    let engine = open(directory.path()).unwrap();
+    let took = begun.elapsed();
+    assert_eq!(engine.get(key(KEYS - 1)).unwrap(), Some(value(KEYS - 1, 1)));
+    took
 }
 
 criterion_group! {
@@ -137,6 +315,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = writes, reads, opening
+    targets = sets, overwrites, batches, reads, opening
 }
 criterion_main!(benches);
