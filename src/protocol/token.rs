@@ -10,33 +10,24 @@
 //!   character (`no_control_character_is_ever_sent`): no value can end a line,
 //!   or tell a terminal what to do.
 
-/// What a byte of a bare token may be followed by without a closer look.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Part of any token.
-    Plain,
-    /// Between tokens.
-    Blank,
-    /// A quote, a backslash, a control character, or 0xC2, which may begin one.
-    Special,
+/// Bytes that are looked at together: as few comparisons of a vector each.
+const CHUNK_BYTES: usize = 32;
+
+/// Whether a byte of UTF-8 may not stand in any token as it is: blanks, quotes,
+/// backslashes, control characters, and 0xC2, which may begin one. Without
+/// branches (`|`, not `||`), so that many bytes are compared at once.
+const fn is_special(byte: u8) -> bool {
+    (byte <= b' ') | (byte == b'"') | (byte == b'\\') | (byte == 0x7F) | (byte == 0xC2)
 }
 
-/// The class of each byte of UTF-8.
-static CLASSES: [Class; 256] = classes();
-
-/// Computes [`CLASSES`].
-const fn classes() -> [Class; 256] {
-    let mut classes = [Class::Plain; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        classes[byte] = match byte as u8 {
-            b' ' | b'\t' => Class::Blank,
-            0..0x20 | 0x7F | b'"' | b'\\' | 0xC2 => Class::Special,
-            _ => Class::Plain,
-        };
-        byte += 1;
-    }
-    classes
+/// How many bytes come before the first that is special.
+fn plain_len(bytes: &[u8]) -> usize {
+    let (chunks, _) = bytes.as_chunks::<CHUNK_BYTES>();
+    // Not `any`, which would look at one after the other.
+    let is_any_special =
+        |chunk: &[u8; CHUNK_BYTES]| chunk.iter().fold(false, |any, byte| any | is_special(*byte));
+    let start = CHUNK_BYTES * chunks.iter().take_while(|chunk| !is_any_special(chunk)).count();
+    start + bytes[start..].iter().take_while(|byte| !is_special(**byte)).count()
 }
 
 /// The tokens of a line, in order. After an error there are none.
@@ -64,8 +55,7 @@ impl<'a> Tokens<'a> {
             self.at += 1;
         }
         let start = self.at;
-        let is_plain = |byte: &u8| CLASSES[*byte as usize] == Class::Plain;
-        let len = bytes[start..].iter().take_while(|byte| is_plain(byte)).count();
+        let len = plain_len(&bytes[start..]);
         let end = start + len;
         if bytes.get(end).is_none_or(|byte| is_blank(*byte)) {
             self.at = end;
@@ -114,7 +104,7 @@ impl<'a> Tokens<'a> {
 
 /// Whether a byte is a blank.
 pub(super) fn is_blank(byte: u8) -> bool {
-    CLASSES[byte as usize] == Class::Blank
+    byte == b' ' || byte == b'\t'
 }
 
 /// The character of the escape whose backslash has been taken from `rest`.
@@ -141,8 +131,7 @@ fn unescape(rest: &mut std::str::Chars<'_>) -> Option<char> {
 
 /// Appends a string as a token: bare where it can be, else quoted.
 pub(super) fn push_token(out: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: &u8| CLASSES[*byte as usize] == Class::Plain;
-    if !text.is_empty() && text.as_bytes().iter().all(is_plain) {
+    if !text.is_empty() && plain_len(text.as_bytes()) == text.len() {
         return out.extend_from_slice(text.as_bytes());
     }
     out.push(b'"');
@@ -207,6 +196,19 @@ mod tests {
         assert_eq!(tokens("\"\" ''"), Ok(vec![String::new(), "''".to_owned()]));
         assert_eq!(tokens(" \t"), Ok(vec![]));
         assert_eq!(tokens("h\u{e9}\u{a0}\u{1F600}"), Ok(vec!["h\u{e9}\u{a0}\u{1F600}".to_owned()]));
+    }
+
+    #[test]
+    fn a_byte_that_is_not_plain_is_found_wherever_it_is() {
+        let plain = [b'x'; 3 * CHUNK_BYTES + 5];
+        for len in 0..plain.len() {
+            assert_eq!(plain_len(&plain[..len]), len);
+            for special in [b' ', b'\t', b'"', b'\\', b'\0', 0x1F, 0x7F, 0xC2] {
+                let mut bytes = plain;
+                bytes[len] = special;
+                assert_eq!(plain_len(&bytes), len);
+            }
+        }
     }
 
     #[test]
