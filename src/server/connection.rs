@@ -15,16 +15,37 @@
 
 use std::time::Instant;
 
-use super::inbox::{Inbox, Piece};
+use super::inbox::{Inbox, Piece, Place};
 use super::life::{Life, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
-use super::outcome::{Outcome, cut_off, too_long};
-use crate::protocol::{Reply, Request, decode_request};
+use super::outcome::{Answer, Outcome, cut_off, too_long};
+use crate::protocol::{Fault, Reply, Request, decode_request};
 
 /// Reads that a connection drops when the server ends and cannot wait: what
 /// a socket holds unread by default.
 const FAREWELL_READS_MAX: usize = 16;
+
+/// Lines whose keys are looked up together: enough that waits for memory overlap.
+const GROUP_LINES_MAX: usize = 32;
+/// Bytes of lines from which on a group takes no more. What a group holds that
+/// may not be executed any more is decoded again later.
+const GROUP_BYTES_MAX: usize = 16 << 10;
+
+/// What a piece of input asks for.
+#[derive(Debug)]
+enum Asked {
+    /// A request.
+    Request(Request),
+    /// None: the line is wrong.
+    Fault(Fault),
+    /// None: the line is over the limit.
+    TooLong,
+    /// None: the input ended within the line.
+    CutOff,
+    /// Nothing: the input has ended.
+    End,
+}
 
 /// Whether lines are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,27 +123,60 @@ impl<S: Socket> Connection<S> {
 
     /// Executes lines until there are no whole ones, `bytes_max` of input have
     /// been, or too many replies wait. Returns the bytes of input executed.
-    pub(super) fn execute(
-        &mut self,
-        bytes_max: usize,
-        mut answer: impl FnMut(Request) -> Outcome,
-    ) -> usize {
+    pub(super) fn execute(&mut self, bytes_max: usize, answerer: &mut impl Answer) -> usize {
         let start = self.inbox.executed();
         while self.can_execute() && self.inbox.executed() - start < bytes_max {
-            let outcome = match self.inbox.next() {
-                Piece::Line(line) => execute_line(line, &mut answer),
-                Piece::TooLong => Outcome::Reply(too_long(self.line_bytes_max)),
-                Piece::CutOff => Outcome::Last(cut_off()),
-                Piece::End => {
-                    self.phase = Phase::Closing;
+            let group = self.take_group();
+            prefetch(&group, answerer);
+            for (place, asked) in group {
+                if !self.may_execute() || place.executed - start >= bytes_max {
+                    self.inbox.go_back(place);
                     break;
                 }
+                self.execute_one(asked, answerer);
+            }
+        }
+        self.inbox.executed() - start
+    }
+
+    /// The next lines, as many as are worth to be looked up together, and where
+    /// each began.
+    fn take_group(&mut self) -> Vec<(Place, Asked)> {
+        let mut group = Vec::new();
+        let start = self.inbox.executed();
+        while group.len() < GROUP_LINES_MAX && self.inbox.executed() - start < GROUP_BYTES_MAX {
+            let place = self.inbox.place();
+            let asked = match self.inbox.next() {
+                Piece::Line(line) => decode_request(line).map_or_else(Asked::Fault, Asked::Request),
+                Piece::TooLong => Asked::TooLong,
+                Piece::CutOff => Asked::CutOff,
+                Piece::End => Asked::End,
                 Piece::Wait => break,
                 Piece::Nothing => continue,
             };
-            self.conclude(outcome);
+            let is_end = matches!(asked, Asked::CutOff | Asked::End);
+            group.push((place, asked));
+            if is_end {
+                break;
+            }
         }
-        self.inbox.executed() - start
+        group
+    }
+
+    /// Executes what one line asks.
+    fn execute_one(&mut self, asked: Asked, answerer: &mut impl Answer) {
+        self.conclude(match asked {
+            Asked::Request(request) => answerer.answer(request),
+            // Nothing after it is looked at: a web page must not drive the server.
+            Asked::Fault(fault) if fault.closes() => Outcome::Last(Reply::Error(fault)),
+            Asked::Fault(fault) => Outcome::Reply(Reply::Error(fault)),
+            Asked::TooLong => Outcome::Reply(too_long(self.line_bytes_max)),
+            Asked::CutOff => Outcome::Last(cut_off()),
+            Asked::End => {
+                self.phase = Phase::Closing;
+                return;
+            }
+        });
     }
 
     /// Does what came of a request.
@@ -219,10 +273,12 @@ impl<S: Socket> Connection<S> {
 
     /// Whether executing would get further.
     pub(super) fn can_execute(&self) -> bool {
-        self.inbox.is_pending()
-            && self.phase == Phase::Serving
-            && self.life.is_open()
-            && self.has_room()
+        self.inbox.is_pending() && self.may_execute()
+    }
+
+    /// Whether lines may be executed, if there are any.
+    fn may_execute(&self) -> bool {
+        self.phase == Phase::Serving && self.life.is_open() && self.has_room()
     }
 
     /// Whether a write would get further, or to the end of the connection.
@@ -273,14 +329,18 @@ impl<S: Socket> Connection<S> {
     }
 }
 
-/// Executes one line.
-fn execute_line(line: &[u8], answer: &mut impl FnMut(Request) -> Outcome) -> Outcome {
-    match decode_request(line) {
-        Ok(request) => answer(request),
-        // Nothing after it is looked at: a web page must not drive the server.
-        Err(fault) if fault.closes() => Outcome::Last(Reply::Error(fault)),
-        Err(fault) => Outcome::Reply(Reply::Error(fault)),
+/// Tells which keys the requests of a group will read.
+fn prefetch(group: &[(Place, Asked)], answerer: &mut impl Answer) {
+    if group.len() < 2 {
+        return;
     }
+    let mut keys = Vec::with_capacity(group.len());
+    for (_, asked) in group {
+        if let Asked::Request(Request::Get { key }) = asked {
+            keys.push(key.as_str());
+        }
+    }
+    answerer.prefetch(&keys);
 }
 
 #[cfg(test)]

@@ -58,6 +58,14 @@ fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
     Connection::new(Script { chunks, ends, ..Script::default() }, &options())
 }
 
+impl<F: FnMut(Request) -> Outcome> Answer for F {
+    fn prefetch(&mut self, _keys: &[&str]) {}
+
+    fn answer(&mut self, request: Request) -> Outcome {
+        self(request)
+    }
+}
+
 /// Answers a request with what it asks for, as far as the tests do.
 fn answer(request: Request) -> Outcome {
     Outcome::Reply(match request {
@@ -74,7 +82,7 @@ fn turn(connection: &mut Connection<Script>) {
     if connection.wants_read() {
         connection.fill(&mut [0; 1000]);
     }
-    connection.execute(usize::MAX, answer);
+    connection.execute(usize::MAX, &mut answer);
     connection.commit();
     if connection.can_drain() {
         connection.drain(Instant::now());
@@ -124,7 +132,7 @@ fn a_peer_that_only_ended_its_input_gets_every_reply() {
 fn nothing_is_sent_before_it_is_committed() {
     let mut connection = connection(&[b"PING\n"], false);
     connection.fill(&mut [0; 1000]);
-    connection.execute(usize::MAX, answer);
+    connection.execute(usize::MAX, &mut answer);
     assert!(connection.is_uncommitted() && !connection.can_drain());
     connection.commit();
     assert!(!connection.is_uncommitted() && connection.can_drain());
@@ -134,10 +142,10 @@ fn nothing_is_sent_before_it_is_committed() {
 fn a_replay_answers_the_same_lines_and_no_others() {
     let mut connection = connection(&[b"PING\nGET a\nQUIT\n"], false);
     connection.fill(&mut [0; 1000]);
-    assert_eq!(connection.execute(6, answer), 11);
+    assert_eq!(connection.execute(6, &mut answer), 11);
     let executed = connection.rollback();
-    let refuse = |_| Outcome::Reply(Reply::NotFound);
-    assert_eq!(connection.execute(executed, refuse), 11);
+    let mut refuse = |_| Outcome::Reply(Reply::NotFound);
+    assert_eq!(connection.execute(executed, &mut refuse), 11);
     connection.commit();
     assert_eq!(sent(&mut connection), "NOT_FOUND\nNOT_FOUND\nOK\n");
 }
@@ -146,7 +154,7 @@ fn a_replay_answers_the_same_lines_and_no_others() {
 fn a_rollback_undoes_an_end() {
     let mut connection = connection(&[b"QUIT\n"], true);
     connection.fill(&mut [0; 1000]);
-    connection.execute(usize::MAX, answer);
+    connection.execute(usize::MAX, &mut answer);
     connection.rollback();
     assert!(connection.can_execute());
     assert_eq!(sent(&mut connection), "OK\n");

@@ -3,7 +3,7 @@
 //! Not here: lines, sockets, when writes are safe.
 
 use super::counters::Counters;
-use super::outcome::Outcome;
+use super::outcome::{Answer, Outcome};
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::protocol::{Code, Fault, HELP, Reply, Request};
@@ -71,21 +71,6 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
         Done { wrote, requests, failure, is_broken }
     }
 
-    /// Carries out one request.
-    pub(super) fn execute(&mut self, request: Request) -> Outcome {
-        self.requests += 1;
-        Outcome::Reply(match request {
-            Request::Set { key, value } => self.write(|engine| engine.set(key, value)),
-            Request::Remove { key } => self.write(|engine| engine.remove(key)),
-            Request::Get { key } => self.get(key),
-            Request::Ping => Reply::Pong,
-            Request::Stats => self.stats(),
-            Request::Help => Reply::Help(HELP.to_owned()),
-            Request::Quit => return Outcome::Last(Reply::Ok),
-            Request::Shutdown => return Outcome::Later,
-        })
-    }
-
     /// Lets the engine write, unless writes are refused.
     fn write(&mut self, write: impl FnOnce(&E) -> Result<()>) -> Reply {
         if let Some(why) = self.refusal {
@@ -127,6 +112,26 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
         let engine = self.engine.stats().into_iter();
         let all = self.counters.figures().into_iter().chain(engine);
         Reply::Stats(all.map(|(name, figure)| (name.to_owned(), figure)).collect())
+    }
+}
+
+impl<E: KvsEngine + ?Sized> Answer for Executor<'_, E> {
+    fn prefetch(&mut self, keys: &[&str]) {
+        self.engine.prefetch(keys);
+    }
+
+    fn answer(&mut self, request: Request) -> Outcome {
+        self.requests += 1;
+        Outcome::Reply(match request {
+            Request::Set { key, value } => self.write(|engine| engine.set(key, value)),
+            Request::Remove { key } => self.write(|engine| engine.remove(key)),
+            Request::Get { key } => self.get(key),
+            Request::Ping => Reply::Pong,
+            Request::Stats => self.stats(),
+            Request::Help => Reply::Help(HELP.to_owned()),
+            Request::Quit => return Outcome::Last(Reply::Ok),
+            Request::Shutdown => return Outcome::Later,
+        })
     }
 }
 

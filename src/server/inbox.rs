@@ -36,9 +36,9 @@ pub(super) enum Piece<'a> {
 
 /// How far an inbox has been handed out.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    /// Bytes that have been handed out.
-    executed: usize,
+pub(super) struct Place {
+    /// Bytes that have been handed out since the last commit.
+    pub(super) executed: usize,
     /// Bytes that have been searched for a newline.
     scanned: usize,
     /// Whether the next bytes are the rest of a line that was too long.
@@ -141,6 +141,17 @@ impl Inbox {
         }
     }
 
+    /// Where it is: [`go_back`](Self::go_back) leads there until the next commit.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Takes back what was handed out since, to be handed out again.
+    pub(super) fn go_back(&mut self, place: Place) {
+        self.place = place;
+        self.pending = true;
+    }
+
     /// Makes final what was handed out.
     pub(super) fn commit(&mut self) {
         let executed = std::mem::take(&mut self.place.executed);
@@ -154,8 +165,7 @@ impl Inbox {
     /// again, and says how many bytes that were.
     pub(super) fn rollback(&mut self) -> usize {
         let executed = self.executed();
-        self.place = self.turn_start;
-        self.pending = true;
+        self.go_back(self.turn_start);
         executed
     }
 

@@ -3,7 +3,15 @@
 //! Here too are the errors that the server itself answers with; those of a
 //! line's form are the protocol's.
 
-use crate::protocol::{Code, Fault, Reply};
+use crate::protocol::{Code, Fault, Reply, Request};
+
+/// Who answers requests.
+pub(super) trait Answer {
+    /// Takes note that these keys will be read by the requests that follow.
+    fn prefetch(&mut self, keys: &[&str]);
+    /// Carries out a request.
+    fn answer(&mut self, request: Request) -> Outcome;
+}
 
 /// What came of a request.
 #[derive(Debug)]

@@ -192,7 +192,7 @@ impl<E: KvsEngine> Running<E> {
             let connection = &mut clients[index].connection;
             if connection.can_execute() {
                 let waiting = connection.waiting_bytes();
-                let executed = connection.execute(*bytes_left, |request| executor.execute(request));
+                let executed = connection.execute(*bytes_left, &mut executor);
                 let replied = connection.waiting_bytes() - waiting;
                 *bytes_left = bytes_left.saturating_sub(executed + replied);
             }
@@ -223,7 +223,7 @@ impl<E: KvsEngine> Running<E> {
         for client in self.table.warm() {
             if client.connection.is_uncommitted() {
                 let executed = client.connection.rollback();
-                client.connection.execute(executed, |request| executor.execute(request));
+                client.connection.execute(executed, &mut executor);
             }
         }
     }

@@ -10,6 +10,10 @@
 //!
 //! Not here: files. The caller says how to read.
 
+use std::hint::black_box;
+
+use super::index::Location;
+use super::table::CACHE_LINE_BYTES;
 use crate::error::Result;
 
 /// Bytes of a block: a page, the least that the system reads.
@@ -92,6 +96,32 @@ impl Cache {
         Ok(&self.record)
     }
 
+    /// Has the processor load where records would be, so that reading them soon
+    /// does not wait for memory. Whether they are there is not looked at.
+    pub(crate) fn fetch(&self, locations: &[Location]) {
+        if self.tags.is_empty() {
+            return;
+        }
+        let start = |at: &Location| {
+            let slot = self.slot(at.segment, at.offset / BLOCK_BYTES as u32);
+            slot * BLOCK_BYTES + at.offset as usize % BLOCK_BYTES
+        };
+        // All addresses first: the loads must stand close together to overlap.
+        let starts: Vec<usize> = locations.iter().map(start).collect();
+        let touch = |start: &usize| {
+            let line = |nth| self.bytes.get(start + nth * CACHE_LINE_BYTES).copied();
+            self.tags[start / BLOCK_BYTES].block as u8
+                ^ line(0).unwrap_or_default()
+                ^ line(1).unwrap_or_default()
+        };
+        black_box(starts.iter().map(touch).fold(0, |all, touched| all ^ touched));
+    }
+
+    /// The slot that a block may be in.
+    fn slot(&self, segment: u32, block: u32) -> usize {
+        (segment as usize * self.stride + block as usize) % self.tags.len()
+    }
+
     /// A block, with `needed` bytes at the least if it has as many.
     fn block(
         &mut self,
@@ -100,7 +130,7 @@ impl Cache {
         needed: usize,
         read: &impl Fn(&mut [u8], u64) -> Result<usize>,
     ) -> Result<&[u8]> {
-        let slot = (segment as usize * self.stride + block as usize) % self.tags.len();
+        let slot = self.slot(segment, block);
         let tag = &mut self.tags[slot];
         let bytes = &mut self.bytes[slot * BLOCK_BYTES..][..BLOCK_BYTES];
         if (tag.segment, tag.block) != (segment, block) || (tag.filled as usize) < needed {

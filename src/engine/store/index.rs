@@ -105,7 +105,9 @@ impl Index {
 
     /// Makes calls for these keys, few enough to be looked at soon, faster.
     pub(crate) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
-        self.locations.fetch(keys.map(|key| self.hash(key)));
+        // All hashes first: the loads must stand close together to overlap.
+        let hashes: Vec<u64> = keys.map(|key| self.hash(key)).collect();
+        self.locations.fetch(hashes.into_iter());
     }
 
     /// Does to the index what records did: the same as a call for each, but in

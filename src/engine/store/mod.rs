@@ -219,6 +219,13 @@ impl<D: Disk> KvsEngine for KvStore<D> {
         self.inner.borrow_mut().maintain()
     }
 
+    fn prefetch(&self, keys: &[&str]) {
+        let inner = self.inner.borrow();
+        inner.index.fetch(keys.iter().map(|key| key.as_bytes()));
+        let locations = keys.iter().filter_map(|key| inner.index.get(key.as_bytes()));
+        inner.cache.fetch(&locations.collect::<Vec<_>>());
+    }
+
     fn stats(&self) -> Vec<(&'static str, u64)> {
         let mut inner = self.inner.borrow_mut();
         inner.settle();

@@ -48,7 +48,7 @@ const ROOM: usize = 230;
 /// Buckets that are allocated at a time.
 const CHUNK_BUCKETS: usize = 1024;
 /// Bytes that the processor loads at once; a smaller number would be true too.
-const CACHE_LINE_BYTES: usize = 64;
+pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
 /// Where the key's length stands in an entry.
 const KEY_LEN: usize = 4;
