@@ -34,7 +34,7 @@ pauses: ## show the slowest calls, disk and memory of millions of writes
 	$(CARGO) run --release --example pauses
 
 torture: ## lose power and fail disks for as long as TORTURE says
-	KVS_TORTURE=$(or $(TORTURE),20) $(CARGO) test --release --tests -- --nocapture
+	ulimit -n 4096; KVS_TORTURE=$(or $(TORTURE),20) $(CARGO) test --release --tests -- --nocapture
 
 doc: ## build the documentation
 	$(CARGO) doc --no-deps --open

@@ -99,6 +99,14 @@ impl KvsClient {
         }
     }
 
+    /// Says the secret that the server was given.
+    pub fn authenticate(&mut self, token: impl Into<String>) -> Result<()> {
+        match self.request(Request::Auth { token: token.into() })? {
+            Reply::Ok => Ok(()),
+            reply => Err(self.unexpected(reply)),
+        }
+    }
+
     /// Asks whether the server answers.
     pub fn ping(&mut self) -> Result<()> {
         match self.request(Request::Ping)? {

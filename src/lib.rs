@@ -63,7 +63,7 @@ pub use engine::store::{
     COMPACT_THRESHOLD_BYTES_MIN, KvStore, Options, Repair, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 pub use error::{KvsError, Result, ServerMessage};
-pub use server::{Fsync, KvsServer, ServerOptions, Stop, StopHandle, UnknownFsync};
+pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle, UnknownFsync};
 
 /// The specification's other name of [`KvStore`].
 pub type KvsStore = KvStore;

@@ -239,6 +239,63 @@ fn both_ip_versions() {
     assert_eq!(server.client("ping"), printed("PONG\n"));
 }
 
+/// Writes a file in a directory; its path.
+fn file(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn with_a_secret_nothing_is_done_for_who_does_not_say_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (right, wrong) = (file(dir.path(), "right", "s3 cret\r\n"), file(dir.path(), "wrong", "x"));
+    let server = Server::start(dir.path(), &["--auth-file", &right]);
+    let missing = "ERR auth this server has a secret: say it first, with AUTH token\n";
+    let replies = server.talk(b"SET a 1\nGET a\nSHUTDOWN\nSTATS\nPING\nAUTH x\nRM a\nQUIT\n");
+    let expected =
+        format!("{}PONG\nERR auth that is not the secret\n{missing}OK\n", missing.repeat(4));
+    assert_eq!(replies, expected);
+    assert_eq!(server.talk(b"AUTH \"s3 cret\"\nGET a\nAUTH x\nGET a\n").matches("NOT_").count(), 2);
+    assert_eq!(server.client(&format!("set a 1 --auth-file {right}")), printed(""));
+    assert_eq!(server.client(&format!("get a --auth-file={right}")), printed("1\n"));
+    let refused = server.client(&format!("get a --auth-file {wrong}"));
+    assert_eq!(
+        refused,
+        failed(1, "error: the server answered auth\ncaused by: that is not the secret\n")
+    );
+    assert_eq!(server.client("get a").status, 1);
+    assert_eq!(server.client(&format!("shutdown --auth-file {right}")), printed(""));
+}
+
+#[test]
+fn a_secret_that_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = file(dir.path(), "long", &"x".repeat(1025));
+    for (path, cause) in [
+        (file(dir.path(), "empty", "\n"), "it is empty"),
+        (long, "it has more than 1,024 bytes"),
+        (dir.path().join("none").to_str().unwrap().to_owned(), "No such file or directory"),
+    ] {
+        let ran = server(dir.path(), &["--auth-file", &path]);
+        let message = format!("error: cannot read the secret from {path}\ncaused by: {cause}");
+        assert!(ran.status == 1 && ran.stderr.starts_with(&message), "{ran:?}");
+    }
+    let open = Server::start(dir.path(), &[]);
+    let answer = "ERR auth this server has no secret: everything is done without\n";
+    assert_eq!(open.talk(b"AUTH x\n"), answer);
+}
+
+#[test]
+fn shutdown_can_be_forbidden() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--no-shutdown"]);
+    let refused = "ERR forbidden this server ends by a signal only\nPONG\n";
+    assert_eq!(server.talk(b"SHUTDOWN\nPING\n"), refused);
+    server.signal("TERM");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
 #[test]
 fn an_address_that_others_reach_is_warned_of() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,10 +8,11 @@ mod common;
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{ADDR, Failure, init_logger, parse_addr, print};
+use common::{ADDR, Failure, init_logger, parse_addr, print, read_secret};
 use kvs::args::{Arg, ArgsError, Lexer};
 use kvs::logger::Level;
 use kvs::{KvsClient, KvsError};
@@ -31,6 +32,7 @@ Usage: kvs-client set KEY VALUE        set the value of a key
 Flags, before or after the words; -- ends them, so that a word may begin with -
   --addr IP:PORT     the server's address [127.0.0.1:4000]
   --timeout SECONDS  how long to wait for it [30]
+  --auth-file PATH   say the secret that this file holds first
   --stdin            set: read the value from stdin
   --raw              get: print the value without a newline after it
   --fail             get: exit with 1 if the key is not found
@@ -59,6 +61,8 @@ struct Line {
     addr: SocketAddr,
     /// `--timeout`
     timeout: Duration,
+    /// `--auth-file`
+    auth_file: Option<PathBuf>,
     /// `--stdin`
     stdin: bool,
     /// `--raw`
@@ -101,6 +105,7 @@ fn read_line() -> Result<Option<Line>, Failure> {
         words: Vec::new(),
         addr: parse_addr(ADDR).map_err(Failure::Usage)?,
         timeout: kvs::TIMEOUT,
+        auth_file: None,
         stdin: false,
         raw: false,
         fail: false,
@@ -121,6 +126,7 @@ fn read_line() -> Result<Option<Line>, Failure> {
             "version" => return print(VERSION.as_bytes()).map(|()| None),
             "addr" => line.addr = args.parsed_value(parse_addr)?,
             "timeout" => line.timeout = args.parsed_value(parse_timeout)?,
+            "auth-file" => line.auth_file = Some(PathBuf::from(args.value()?)),
             "stdin" => line.stdin = true,
             "raw" => line.raw = true,
             "fail" => line.fail = true,
@@ -178,7 +184,11 @@ fn carry_out(command: Command, line: &Line) -> Result<(), Failure> {
         Command::Set(_, None) => read_stdin()?,
         _ => String::new(),
     };
+    let secret = line.auth_file.as_deref().map(read_secret).transpose()?;
     let mut client = KvsClient::connect_with(line.addr, line.timeout)?;
+    if let Some(secret) = secret {
+        client.authenticate(secret)?;
+    }
     match command {
         Command::Set(key, given) => client.set(key, given.unwrap_or(value))?,
         Command::Get(key) => return print_value(client.get(key)?, line),

@@ -18,11 +18,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use common::{ADDR, Failure, init_logger, parse_addr, print};
+use common::{ADDR, Failure, init_logger, parse_addr, print, read_secret};
 use kvs::args::{Arg, ArgsError, Lexer, parse_size};
 use kvs::choice::{self, EngineName};
 use kvs::logger::{Level, info, warn};
-use kvs::{KvStore, KvsError, KvsServer, Options, ServerOptions, Stop};
+use kvs::{KvStore, KvsError, KvsServer, Options, Secret, ServerOptions, Stop};
 
 /// Printed for `--help`.
 const HELP: &str = "\
@@ -44,12 +44,22 @@ Usage: kvs-server [FLAGS]            serve
   --cache BYTES              keep that many read bytes in memory [64M]
   --max-line BYTES           refuse longer requests [1M]
   --max-clients N            serve no more at a time [4096]
+  --max-replies BYTES        stop reading a client that leaves that many bytes of
+                             replies unread [256K]
+  --max-read BYTES           read no more of a client in one turn [64K]
+  --auth-file PATH           do nothing for clients that do not say the secret in
+                             that file, but for AUTH, HELP, PING and QUIT
+  --no-shutdown              refuse SHUTDOWN; end by a signal only
   -h, --help                 print this
   -V, -v, --version          print the version
 
 BYTES may end in K, M or G. Sizes of segments go from 512 to 1G, the compaction
-threshold is 4K at least, a line 16 bytes to 256M. NO_COLOR switches colours off.
-There is no authentication: whoever reaches the address can read, write and stop.
+threshold is 4K at least, lines and replies have 16 bytes to 256M, reads 1K to 16M.
+NO_COLOR switches colours off. Without --auth-file, whoever reaches the address can
+read, write and stop. Nothing is encrypted, the secret neither.
+
+A client holds at most a line, a read, and twice the waiting replies and the longest
+one; a thousand idle ones some 32M.
 
 Exit status: 0 after SHUTDOWN, SIGINT or SIGTERM; 1 when the server cannot start
 or not everything could be kept, or --inspect has found damage; 2 when the flags
@@ -61,6 +71,8 @@ const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
 /// Bytes of a line: enough for the shortest requests, and no more than can be
 /// held for each client.
 const LINE_BYTES: RangeInclusive<u64> = 16..=256 << 20;
+/// Bytes that are read of a client in one turn.
+const READ_BYTES: RangeInclusive<u64> = 1 << 10..=16 << 20;
 /// Bytes of a segment.
 const SEGMENT_BYTES: RangeInclusive<u64> = kvs::SEGMENT_BYTES_MIN..=kvs::SEGMENT_BYTES_MAX;
 /// Dead bytes before compaction.
@@ -98,6 +110,8 @@ struct Flags {
     store: Options,
     /// The server's.
     server: ServerOptions,
+    /// The file that holds the secret, if there is to be one.
+    auth_file: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -106,8 +120,11 @@ fn main() -> ExitCode {
 
 /// Does what the command line asks for.
 fn run() -> Result<(), Failure> {
-    let Some(flags) = read_flags()? else { return Ok(()) };
+    let Some(mut flags) = read_flags()? else { return Ok(()) };
     init_logger(flags.level, Level::Info)?;
+    if let Some(path) = &flags.auth_file {
+        flags.server.secret = Secret::new(read_secret(path)?);
+    }
     match flags.mode {
         Mode::Serve => Ok(serve(flags)?),
         Mode::Inspect => inspect(flags),
@@ -125,6 +142,7 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
         level: None,
         store: Options::default(),
         server: ServerOptions::default(),
+        auth_file: None,
     };
     // In the server a turn's writes go to the system together.
     flags.store.buffered = true;
@@ -171,6 +189,12 @@ where
         }
         "cache" => store.cache_bytes = args.parsed_value(cache_bytes)?,
         "max-line" => server.line_bytes_max = args.parsed_value(line_bytes)?,
+        "max-replies" => server.outbox_bytes_max = args.parsed_value(line_bytes)?,
+        "max-read" => {
+            server.read_bytes_max = args.parsed_value(|t| size(t, READ_BYTES))? as usize;
+        }
+        "auth-file" => flags.auth_file = Some(PathBuf::from(args.value()?)),
+        "no-shutdown" => server.allows_shutdown = false,
         "max-clients" => server.clients_max = args.parsed_value(clients)?,
         _ => return Err(args.unknown()),
     }
@@ -211,16 +235,26 @@ fn serve(flags: Flags) -> kvs::Result<()> {
         patiently(|| bind().map_err(|source| KvsError::Io { context: context(), source }))?;
     let name = choice::choose(&flags.dir, flags.engine)?;
     let engine = patiently(|| choice::open(&flags.dir, name, &flags.store))?;
+    let has_secret = flags.server.secret.is_some();
     let server = KvsServer::new(listener, engine, flags.server)?;
     let address = server.local_addr();
-    if !address.ip().is_loopback() {
-        warn!("no authentication: whoever reaches {address} can read, write and stop this server");
-    }
+    warn_of_others(address, has_secret);
     let (engine, dir) = (name.as_str(), flags.dir.display());
     info!("{VERSION} listening on {address}, engine {engine}, directory {dir}");
     server.run(stop)?;
     info!("stopped");
     Ok(())
+}
+
+/// Tells what those can do who reach the server from elsewhere.
+fn warn_of_others(address: SocketAddr, has_secret: bool) {
+    if address.ip().is_loopback() {
+        return;
+    }
+    match has_secret {
+        true => warn!("no encryption: the secret and all data pass in clear to {address}"),
+        false => warn!("no authentication: whoever reaches {address} can read, write and stop"),
+    }
 }
 
 /// Does again, for a while, what fails as another process holds the address or

@@ -14,6 +14,7 @@
 //! SET key value    OK
 //! GET key          VALUE token, or NOT_FOUND
 //! RM key           OK, or NOT_FOUND
+//! AUTH token       OK, if the token is the secret that the server was given
 //! PING             PONG
 //! STATS            STATS name=value name=value ..
 //! HELP             HELP and the verbs
@@ -46,7 +47,8 @@ const CAUSED_BY: &str = "; caused by: ";
 /// Characters of an unknown verb that the fault repeats.
 const VERB_CHARS_MAX: usize = 32;
 /// What `HELP` answers.
-pub const HELP: &str = "SET key value | GET key | RM key | PING | STATS | HELP | QUIT | SHUTDOWN";
+pub const HELP: &str =
+    "SET key value | GET key | RM key | AUTH token | PING | STATS | HELP | QUIT | SHUTDOWN";
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,11 @@ pub enum Request {
     Remove {
         /// The key to remove.
         key: String,
+    },
+    /// `AUTH token`
+    Auth {
+        /// What should be the server's secret.
+        token: String,
     },
     /// `PING`
     Ping,
@@ -147,13 +154,17 @@ pub enum Code {
     Http,
     /// The engine failed.
     Storage,
+    /// The secret is missing or wrong.
+    Auth,
+    /// The server was told never to do this.
+    Forbidden,
     /// The server serves as many clients as it may.
     Busy,
 }
 
 impl Code {
     /// Every code.
-    const ALL: [Code; 8] = [
+    const ALL: [Code; 10] = [
         Code::Syntax,
         Code::UnknownVerb,
         Code::TooLong,
@@ -161,6 +172,8 @@ impl Code {
         Code::Incomplete,
         Code::Http,
         Code::Storage,
+        Code::Auth,
+        Code::Forbidden,
         Code::Busy,
     ];
 
@@ -174,6 +187,8 @@ impl Code {
             Code::Incomplete => "incomplete",
             Code::Http => "http",
             Code::Storage => "storage",
+            Code::Auth => "auth",
+            Code::Forbidden => "forbidden",
             Code::Busy => "busy",
         }
     }
@@ -214,6 +229,8 @@ fn decode_words(line: &str) -> std::result::Result<Request, Fault> {
         words(&mut tokens, "SET key value").map(|[key, value]| Request::Set { key, value })
     } else if is("RM") {
         words(&mut tokens, "RM key").map(|[key]| Request::Remove { key })
+    } else if is("AUTH") {
+        words(&mut tokens, "AUTH token").map(|[token]| Request::Auth { token })
     } else if is("PING") {
         words(&mut tokens, "PING").map(|[]| Request::Ping)
     } else if is("STATS") {
@@ -272,6 +289,7 @@ pub fn encode_request(request: &Request, out: &mut Vec<u8>) {
         Request::Set { key, value } => (b"SET", &[key, value]),
         Request::Get { key } => (b"GET", &[key]),
         Request::Remove { key } => (b"RM", &[key]),
+        Request::Auth { token } => (b"AUTH", &[token]),
         Request::Ping => (b"PING", &[]),
         Request::Stats => (b"STATS", &[]),
         Request::Help => (b"HELP", &[]),

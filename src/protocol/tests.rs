@@ -34,6 +34,7 @@ fn every_request_has_its_line() {
         (Request::Remove { key }, "RM \"a b\""),
         (Request::Ping, "PING"),
         (Request::Stats, "STATS"),
+        (Request::Auth { token: "a b".to_owned() }, "AUTH \"a b\""),
         (Request::Help, "HELP"),
         (Request::Quit, "QUIT"),
         (Request::Shutdown, "SHUTDOWN"),

@@ -19,7 +19,8 @@ use super::inbox::{Inbox, Piece, Place};
 use super::life::{Life, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
-use super::outcome::{Answer, Outcome, cut_off, too_long};
+use super::outcome::{Answer, Outcome, cut_off, too_long, unauthorised};
+use super::secret::Trust;
 use crate::protocol::{Fault, Reply, Request, decode_request};
 
 /// Reads that a connection drops when the server ends and cannot wait: what
@@ -73,8 +74,10 @@ pub(super) struct Connection<S> {
     line_bytes_max: usize,
     /// Whether lines are executed, after this turn.
     phase: Phase,
-    /// Whether they were when it began.
-    turn_start: Phase,
+    /// What is done for this client, likewise.
+    trust: Trust,
+    /// Both as they were when the turn began.
+    turn_start: (Phase, Trust),
     /// What can still be done with the socket.
     life: Life,
 }
@@ -82,6 +85,7 @@ pub(super) struct Connection<S> {
 impl<S: Socket> Connection<S> {
     /// A new client.
     pub(super) fn new(socket: S, options: &ServerOptions) -> Connection<S> {
+        let trust = Trust::of_new(options.secret.as_ref());
         Connection {
             socket,
             inbox: Inbox::new(options.line_bytes_max),
@@ -89,7 +93,8 @@ impl<S: Socket> Connection<S> {
             outbox_bytes_max: options.outbox_bytes_max,
             line_bytes_max: options.line_bytes_max,
             phase: Phase::Serving,
-            turn_start: Phase::Serving,
+            trust,
+            turn_start: (Phase::Serving, trust),
             life: Life::Open,
         }
     }
@@ -165,8 +170,11 @@ impl<S: Socket> Connection<S> {
 
     /// Executes what one line asks.
     fn execute_one(&mut self, asked: Asked, answerer: &mut impl Answer) {
-        self.conclude(match asked {
-            Asked::Request(request) => answerer.answer(request),
+        let outcome = match asked {
+            Asked::Request(request) if !self.trust.covers(&request) => {
+                Outcome::Reply(unauthorised())
+            }
+            Asked::Request(request) => answerer.answer(request, &mut self.trust),
             // Nothing after it is looked at: a web page must not drive the server.
             Asked::Fault(fault) if fault.closes() => Outcome::Last(Reply::Error(fault)),
             Asked::Fault(fault) => Outcome::Reply(Reply::Error(fault)),
@@ -176,7 +184,8 @@ impl<S: Socket> Connection<S> {
                 self.phase = Phase::Closing;
                 return;
             }
-        });
+        };
+        self.conclude(outcome);
     }
 
     /// Does what came of a request.
@@ -195,7 +204,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn commit(&mut self) {
         self.inbox.commit();
         self.outbox.commit();
-        self.turn_start = self.phase;
+        self.turn_start = (self.phase, self.trust);
         if self.phase != Phase::Serving {
             self.inbox.clear();
         }
@@ -205,13 +214,13 @@ impl<S: Socket> Connection<S> {
     /// that were: executing as many again executes the same lines.
     pub(super) fn rollback(&mut self) -> usize {
         self.outbox.rollback();
-        self.phase = self.turn_start;
+        (self.phase, self.trust) = self.turn_start;
         self.inbox.rollback()
     }
 
     /// Whether this turn has done anything that is not committed.
     pub(super) fn is_uncommitted(&self) -> bool {
-        self.inbox.executed() > 0 || self.outbox.is_uncommitted() || self.phase != self.turn_start
+        self.inbox.executed() > 0 || self.outbox.is_uncommitted() || self.phase != self.turn_start.0
     }
 
     /// Writes once, and goes on to the end of the connection when that is due.
@@ -219,7 +228,7 @@ impl<S: Socket> Connection<S> {
         if self.outbox.is_due() && self.outbox.write_to(&mut self.socket).is_err() {
             self.life = Life::Dead;
         }
-        let is_last = self.turn_start == Phase::Closing && self.outbox.waiting_bytes() == 0;
+        let is_last = self.turn_start.0 == Phase::Closing && self.outbox.waiting_bytes() == 0;
         if is_last && self.life.is_open() {
             self.life = self.after_last_reply(now);
         }
@@ -283,7 +292,7 @@ impl<S: Socket> Connection<S> {
 
     /// Whether a write would get further, or to the end of the connection.
     pub(super) fn can_drain(&self) -> bool {
-        (self.outbox.is_due() || self.turn_start == Phase::Closing)
+        (self.outbox.is_due() || self.turn_start.0 == Phase::Closing)
             && !self.outbox.is_blocked()
             && self.life.is_open()
     }
@@ -310,7 +319,7 @@ impl<S: Socket> Connection<S> {
 
     /// Whether the client waits for the server's end.
     pub(super) fn awaits_end(&self) -> bool {
-        self.turn_start == Phase::AwaitsEnd && !self.is_dead()
+        self.turn_start.0 == Phase::AwaitsEnd && !self.is_dead()
     }
 
     /// Whether all is sent and only the peer's end is awaited.

@@ -61,7 +61,7 @@ fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
 impl<F: FnMut(Request) -> Outcome> Answer for F {
     fn prefetch(&mut self, _keys: &[&str]) {}
 
-    fn answer(&mut self, request: Request) -> Outcome {
+    fn answer(&mut self, request: Request, _trust: &mut Trust) -> Outcome {
         self(request)
     }
 }

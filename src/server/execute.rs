@@ -3,7 +3,9 @@
 //! Not here: lines, sockets, when writes are safe.
 
 use super::counters::Counters;
+use super::options::ServerOptions;
 use super::outcome::{Answer, Outcome};
+use super::secret::Trust;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::protocol::{Code, Fault, HELP, Reply, Request};
@@ -14,6 +16,8 @@ pub(super) struct Executor<'a, E: ?Sized> {
     engine: &'a E,
     /// What `STATS` shows of the server.
     counters: &'a Counters,
+    /// What clients may ask for.
+    options: &'a ServerOptions,
     /// Why writes are refused, when they are.
     refusal: Option<&'a KvsError>,
     /// Whether the engine has taken a write.
@@ -42,10 +46,15 @@ pub(super) struct Done {
 
 impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
     /// Carries out everything.
-    pub(super) fn new(engine: &'a E, counters: &'a Counters) -> Executor<'a, E> {
+    pub(super) fn new(
+        engine: &'a E,
+        counters: &'a Counters,
+        options: &'a ServerOptions,
+    ) -> Executor<'a, E> {
         Executor {
             engine,
             counters,
+            options,
             refusal: None,
             wrote: false,
             requests: 0,
@@ -69,6 +78,18 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
     pub(super) fn done(self) -> Done {
         let Executor { wrote, requests, failure, is_broken, .. } = self;
         Done { wrote, requests, failure, is_broken }
+    }
+
+    /// Trusts a client that says the secret.
+    fn authenticate(&self, token: &str, trust: &mut Trust) -> Reply {
+        match &self.options.secret {
+            None => fault(Code::Auth, "this server has no secret: everything is done without"),
+            Some(secret) if secret.is(token) => {
+                *trust = Trust::Trusted;
+                Reply::Ok
+            }
+            Some(_) => fault(Code::Auth, "that is not the secret"),
+        }
     }
 
     /// Lets the engine write, unless writes are refused.
@@ -120,17 +141,19 @@ impl<E: KvsEngine + ?Sized> Answer for Executor<'_, E> {
         self.engine.prefetch(keys);
     }
 
-    fn answer(&mut self, request: Request) -> Outcome {
+    fn answer(&mut self, request: Request, trust: &mut Trust) -> Outcome {
         self.requests += 1;
         Outcome::Reply(match request {
             Request::Set { key, value } => self.write(|engine| engine.set(key, value)),
             Request::Remove { key } => self.write(|engine| engine.remove(key)),
             Request::Get { key } => self.get(key),
+            Request::Auth { token } => self.authenticate(&token, trust),
             Request::Ping => Reply::Pong,
             Request::Stats => self.stats(),
             Request::Help => Reply::Help(HELP.to_owned()),
             Request::Quit => return Outcome::Last(Reply::Ok),
-            Request::Shutdown => return Outcome::Later,
+            Request::Shutdown if self.options.allows_shutdown => return Outcome::Later,
+            Request::Shutdown => fault(Code::Forbidden, "this server ends by a signal only"),
         })
     }
 }
@@ -143,5 +166,10 @@ pub(super) fn storage_error(e: &KvsError) -> Reply {
 /// The reply to a client that is one too many.
 pub(super) fn busy(clients_max: usize) -> Reply {
     let message = format!("the server serves {clients_max} clients, which is its limit");
-    Reply::Error(Fault::new(Code::Busy, message))
+    fault(Code::Busy, message)
+}
+
+/// An error that the server itself answers with.
+fn fault(code: Code, message: impl Into<String>) -> Reply {
+    Reply::Error(Fault::new(code, message))
 }

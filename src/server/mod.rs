@@ -28,6 +28,7 @@ mod outbox;
 mod outcome;
 mod pace;
 mod poll;
+mod secret;
 mod signal;
 mod stop;
 mod table;
@@ -38,6 +39,7 @@ mod turn;
 use std::net::{SocketAddr, TcpListener};
 
 pub use options::{Fsync, ServerOptions, UnknownFsync};
+pub use secret::Secret;
 pub use stop::{Stop, StopHandle};
 
 use crate::engine::KvsEngine;

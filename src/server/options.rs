@@ -3,6 +3,7 @@
 
 use std::str::FromStr;
 
+use super::secret::Secret;
 use crate::protocol::LINE_BYTES_MAX;
 
 /// When a write that was answered is on the disk.
@@ -82,6 +83,12 @@ pub struct ServerOptions {
     /// waiting. The default is past the point where the cost of the system
     /// call still shows.
     pub read_bytes_max: usize,
+    /// What a client has to say before anything is done for it; `None` when it
+    /// need not. It passes in clear, so it is no more than the network is safe.
+    pub secret: Option<Secret>,
+    /// Whether a client's `SHUTDOWN` ends the server. Where it does not, only a
+    /// signal does.
+    pub allows_shutdown: bool,
 }
 
 impl Default for ServerOptions {
@@ -92,6 +99,8 @@ impl Default for ServerOptions {
             clients_max: 4_096,
             outbox_bytes_max: 256 << 10,
             read_bytes_max: 64 << 10,
+            secret: None,
+            allows_shutdown: true,
         }
     }
 }

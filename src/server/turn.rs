@@ -184,7 +184,7 @@ impl<E: KvsEngine> Running<E> {
     /// Executes the lines that have come, each client in its turn to be the
     /// first, after what is `done`.
     fn execute_ready(&mut self, done: Done, bytes_left: &mut usize) -> Done {
-        let mut executor = Executor::new(&self.engine, &self.counters).after(done);
+        let mut executor = Executor::new(&self.engine, &self.counters, &self.options).after(done);
         let clients = self.table.warm();
         self.first = (self.first + 1) % clients.len().max(1);
         for step in 0..clients.len() {
@@ -218,7 +218,7 @@ impl<E: KvsEngine> Running<E> {
     /// Executes the turn's lines once more, now that the engine has undone its
     /// writes: they are answered with `why`, and reads with what is there.
     fn replay(&mut self, why: &KvsError) {
-        let executor = Executor::new(&self.engine, &self.counters);
+        let executor = Executor::new(&self.engine, &self.counters, &self.options);
         let mut executor = executor.refusing_writes(why);
         for client in self.table.warm() {
             if client.connection.is_uncommitted() {

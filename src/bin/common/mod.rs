@@ -3,8 +3,10 @@
 //! Not here: any flag but those that both have.
 
 use std::error::Error;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use kvs::KvsError;
@@ -13,6 +15,8 @@ use kvs::logger::{self, Level};
 
 /// The address of a server, unless given otherwise.
 pub(crate) const ADDR: &str = "127.0.0.1:4000";
+/// Bytes of a secret at the most: well within any line.
+const SECRET_BYTES_MAX: u64 = 1024;
 /// The exit status of a command that failed.
 const FAILED: u8 = 1;
 /// The exit status of a command line that cannot be carried out.
@@ -96,6 +100,27 @@ pub(crate) fn init_logger(flag: Option<Level>, default: Level) -> Result<(), Fai
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     logger::init(level, io::stderr().is_terminal() && !no_colour);
     Ok(())
+}
+
+/// Reads a secret from the file that `--auth-file` names: its text, but for the
+/// end of a line at its end.
+pub(crate) fn read_secret(path: &Path) -> Result<String, Failure> {
+    let context = || format!("cannot read the secret from {}", path.display());
+    let unfit = |reason: &str| {
+        let source = io::Error::new(ErrorKind::InvalidData, reason);
+        KvsError::Io { context: context(), source }
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|source| KvsError::Io { context: context(), source })?;
+    let mut secret = String::from_utf8(bytes).map_err(|_| unfit("it is not UTF-8"))?;
+    secret.truncate(secret.trim_end_matches(['\n', '\r']).len());
+    match secret.len() as u64 {
+        0 => Err(unfit("it is empty").into()),
+        1..=SECRET_BYTES_MAX => Ok(secret),
+        _ => Err(unfit("it has more than 1,024 bytes").into()),
+    }
 }
 
 /// Reads `IP:PORT`.

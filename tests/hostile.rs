@@ -1,0 +1,395 @@
+//! Clumsy and hostile peers over real sockets: none of them stops the server,
+//! fills its memory, uses up its descriptors or keeps the others waiting.
+//!
+//! `KVS_TORTURE=n` sends `n` times as much of everything. Figures of the server
+//! come from `/proc`; where there is none, these parts say so and pass.
+
+#[path = "simulation/random.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the simulated disk uses all of it")]
+mod random;
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use random::Random;
+use support::{Server, await_that, server_command};
+
+/// How many times as much is sent.
+fn torture() -> usize {
+    std::env::var("KVS_TORTURE").map_or(1, |text| text.parse().unwrap())
+}
+
+/// Clients at a time: as many as the usual limit of descriptors allows this
+/// process in its short form, a thousand in the long one.
+fn crowd() -> usize {
+    if torture() > 1 { 1_000 } else { 300 }
+}
+
+/// Starts a server with a limit on its descriptors; errors alone are logged, so
+/// that nobody has to read them.
+fn start_with_descriptors(descriptors: usize, flags: &[&str]) -> (tempfile::TempDir, Server) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server_command();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+    shell.arg(server.get_program()).env_remove("KVS_LOG").current_dir(dir.path());
+    shell.args(["--addr", "127.0.0.1:0", "--fsync", "never"]).args(flags);
+    (dir, Server::from_command(shell))
+}
+
+/// A server that many may connect to.
+fn start(flags: &[&str]) -> (tempfile::TempDir, Server) {
+    start_with_descriptors(crowd() + 100, flags)
+}
+
+/// A file of the server's in `/proc`.
+fn proc_file(server: &Server, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{}/{name}", server.child.id())).ok();
+    if text.is_none() {
+        println!("no /proc here: not measured");
+    }
+    text
+}
+
+/// Bytes of the server's memory that are resident.
+fn resident_bytes(server: &Server) -> Option<usize> {
+    let status = proc_file(server, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    Some(line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024)
+}
+
+/// Hundredths of a second of processor time that the server has used.
+fn processor_ticks(server: &Server) -> Option<u64> {
+    let stat = proc_file(server, "stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    Some(fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
+}
+
+/// A figure that the server tells of itself.
+fn stat(server: &Server, name: &str) -> u64 {
+    let stats = server.talk(b"STATS\n");
+    let word = stats.split_whitespace().find_map(|word| word.strip_prefix(&format!("{name}=")));
+    word.unwrap().parse().unwrap()
+}
+
+/// Waits until the server has done all that it will do for the others.
+fn await_rest(server: &Server) {
+    let mut before = 0;
+    await_that("rest", || {
+        let requests = stat(server, "requests");
+        std::mem::replace(&mut before, requests) + 1 == requests
+    });
+}
+
+/// The worst case of memory that `ServerOptions` states, for these clients.
+fn memory_max(clients: usize, line: usize, read: usize, outbox: usize, reply: usize) -> usize {
+    clients * (line + read + 2 * (outbox + reply))
+}
+
+/// Reads one line.
+fn read_line(stream: &mut TcpStream) -> String {
+    let mut line = String::new();
+    BufReader::with_capacity(1, stream).read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn a_thousand_endless_lines_stay_within_the_stated_memory() {
+    const LINE: usize = 32 << 10;
+    let (_dir, server) = start(&["--max-line", "32K", "--max-read", "16K"]);
+    let before = resident_bytes(&server);
+    let endless = vec![b'x'; 8 * LINE];
+    let mut clients: Vec<TcpStream> = (0..crowd()).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.write_all(&endless).unwrap();
+        assert!(read_line(client).starts_with("ERR too-long "));
+    }
+    assert_eq!(server.talk(b"PING\n"), "PONG\n");
+    let Some(grown) = resident_bytes(&server).zip(before).map(|(now, before)| now - before) else {
+        return;
+    };
+    let most = memory_max(crowd(), LINE, 16 << 10, 0, 100);
+    assert!(grown <= most, "grown by {grown} bytes, {most} are stated");
+}
+
+#[test]
+fn a_thousand_who_never_read_stay_within_the_stated_memory() {
+    const VALUE: usize = 100_000;
+    let (_dir, server) = start(&["--max-replies", "64K", "--max-line", "1M"]);
+    server.talk(format!("SET big {}\n", "v".repeat(VALUE)).as_bytes());
+    let before = resident_bytes(&server);
+    let requests = "GET big\n".repeat(100);
+    let mut clients: Vec<TcpStream> = (0..crowd()).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(requests.as_bytes()).unwrap());
+    await_rest(&server);
+    let Some(grown) = resident_bytes(&server).zip(before).map(|(now, before)| now - before) else {
+        return;
+    };
+    let most = memory_max(crowd(), 0, 64 << 10, 64 << 10, VALUE);
+    assert!(grown <= most, "grown by {grown} bytes, {most} are stated");
+}
+
+#[test]
+fn a_huge_line_is_skipped_in_constant_memory() {
+    let (_dir, server) = start(&["--max-line", "1M"]);
+    let mut stream = server.connect();
+    let before = resident_bytes(&server);
+    let chunk = vec![b'x'; 1 << 20];
+    // A gibibyte in the long form.
+    for _ in 0..if torture() > 1 { 1_024 } else { 64 } {
+        stream.write_all(&chunk).unwrap();
+    }
+    stream.write_all(b"\nPING\n").unwrap();
+    let mut replies = BufReader::new(stream).lines();
+    assert!(replies.next().unwrap().unwrap().starts_with("ERR too-long "));
+    assert_eq!(replies.next().unwrap().unwrap(), "PONG");
+    if let (Some(before), Some(now)) = (before, resident_bytes(&server)) {
+        assert!(now < before + (6 << 20), "grown from {before} to {now} bytes");
+    }
+}
+
+#[test]
+fn without_descriptors_those_who_are_connected_are_served_and_nothing_spins() {
+    let (_dir, server) = start_with_descriptors(24, &[]);
+    let mut clients: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"PING\n").unwrap());
+    assert_eq!(read_line(&mut clients[0]), "PONG\n");
+    let before = processor_ticks(&server);
+    // What is measured is a time; the bound is half of it.
+    std::thread::sleep(Duration::from_millis(600));
+    if let (Some(before), Some(now)) = (before, processor_ticks(&server)) {
+        assert!(now - before <= 30, "{} hundredths of a second of 60", now - before);
+    }
+    for client in &mut clients[1..8] {
+        assert_eq!(read_line(client), "PONG\n");
+    }
+    // As those in front leave, all who wait get their turn.
+    for mut client in clients.drain(..).skip(8).collect::<Vec<_>>() {
+        assert_eq!(read_line(&mut client), "PONG\n");
+    }
+}
+
+/// A line of junk: random, or a request with a random edit, or what terminals
+/// and other programs send. Never one that ends the connection.
+fn junk_line(random: &mut Random) -> Vec<u8> {
+    const SEEDS: [&[u8]; 8] = [
+        b"SET key value",
+        b"GET key",
+        b"RM \"a \\u{e9} b\"",
+        b"SET \"\" \"\\x41\\n\"",
+        b"\xff\xfb\x01\xff\xfd\x03",
+        b"\xff\xfeG\0E\0T\0 \0a\0",
+        b"STATS",
+        b"AUTH h\xc3\xa9",
+    ];
+    let mut line = match random.below(4) {
+        0 => (0..random.below(30)).map(|_| random.next() as u8).collect(),
+        _ => random.pick(&SEEDS).to_vec(),
+    };
+    for _ in 0..random.below(4) {
+        let at = random.below(line.len() as u64 + 1) as usize;
+        match random.below(3) {
+            0 => line.insert(at, random.next() as u8),
+            1 => line.truncate(at),
+            _ => line.insert(at, random.pick(b" \t\"\\\r\0\x1b\x9b")),
+        }
+    }
+    line.retain(|byte| *byte != b'\n');
+    line.extend_from_slice(random.pick(&[&b"\n"[..], b"\r\n"]));
+    line
+}
+
+/// How many replies these bytes are to get: one for each line that is not empty.
+fn replies_due(bytes: &[u8]) -> usize {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines.filter(|line| !line.strip_suffix(b"\r").unwrap_or(line).is_empty()).count()
+}
+
+#[test]
+fn every_line_gets_one_reply_whatever_is_in_it_and_however_it_is_cut() {
+    const LINES: usize = 500;
+    let (_dir, server) = start(&["--no-shutdown"]);
+    let mut random = Random::new(1);
+    let mut sent = 0;
+    // A million in the long form.
+    for _ in 0..if torture() > 1 { 2_000 } else { 20 } {
+        let mut bytes: Vec<u8> = (0..LINES).flat_map(|_| junk_line(&mut random)).collect();
+        bytes.truncate(bytes.len() - random.below(3) as usize);
+        let mut stream = server.connect();
+        let replies = stream.try_clone().unwrap();
+        let reader = std::thread::spawn(move || {
+            BufReader::new(replies).lines().map(|line| line.unwrap()).collect::<Vec<_>>()
+        });
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(random.between(1, 9_000).min(rest.len()));
+            stream.write_all(head).unwrap();
+            rest = tail;
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        let replies = reader.join().unwrap();
+        assert_eq!(replies.len(), replies_due(&bytes), "{}", bytes.escape_ascii());
+        assert!(!replies.iter().any(|reply| reply.contains(char::is_control)));
+        sent += LINES;
+    }
+    println!("{sent} lines were answered");
+}
+
+#[test]
+fn connecting_and_leaving_in_every_way_leaves_nothing_behind() {
+    let (_dir, server) = start(&[]);
+    let descriptors =
+        || fs::read_dir(format!("/proc/{}/fd", server.child.id())).map(Iterator::count);
+    let is_alone = || stat(&server, "clients") == 1;
+    let mut at_first = None;
+    for round in 0..1_000 * torture().min(10) {
+        let mut stream = server.connect();
+        match round % 4 {
+            0 => {}
+            1 => stream.write_all(b"SET a 1\nGET").unwrap(),
+            // Closing with replies unread resets the connection.
+            2 => stream.write_all(&b"PING\n".repeat(50)).unwrap(),
+            _ => stream.shutdown(Shutdown::Write).unwrap(),
+        }
+        drop(stream);
+        if round == 200 {
+            await_that("the end of the first clients", is_alone);
+            at_first = descriptors().ok().zip(resident_bytes(&server));
+        }
+    }
+    await_that("the end of all other clients", is_alone);
+    if let Some((open, memory)) = at_first {
+        assert!(descriptors().unwrap() <= open);
+        let now = resident_bytes(&server).unwrap();
+        assert!(now < memory + (4 << 20), "grown from {memory} to {now} bytes");
+    }
+}
+
+/// Sends the heaviest load that there is until it is told to stop; how many
+/// batches were answered.
+fn flood(server: &Server, stop: &AtomicBool) -> usize {
+    let requests = "SET flood 0123456789\n".repeat(2_000);
+    let mut streams: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
+    let mut replies = vec![0; 3 * 2_000];
+    let mut batches = 0;
+    while !stop.load(Ordering::Relaxed) {
+        streams.iter_mut().for_each(|stream| stream.write_all(requests.as_bytes()).unwrap());
+        for stream in &mut streams {
+            stream.read_exact(&mut replies).unwrap();
+            assert!(replies.chunks(3).all(|reply| reply == b"OK\n"));
+            batches += 1;
+        }
+    }
+    batches
+}
+
+/// Asks politely, one request at a time; the latencies, sorted.
+fn ask_politely(server: &Server, times: usize) -> Vec<Duration> {
+    let mut stream = server.connect();
+    stream.set_nodelay(true).unwrap();
+    let mut latencies = Vec::new();
+    for _ in 0..times {
+        let begun = Instant::now();
+        stream.write_all(b"GET polite\n").unwrap();
+        assert_eq!(read_line(&mut stream), "VALUE yes\n");
+        latencies.push(begun.elapsed());
+    }
+    latencies.sort();
+    latencies
+}
+
+#[test]
+fn a_flood_keeps_nobody_waiting_for_more_than_its_turns() {
+    let (_dir, server) = start(&[]);
+    server.talk(b"SET polite yes\n");
+    let stop = AtomicBool::new(false);
+    let alone = ask_politely(&server, 200);
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(&server, &stop));
+        let turns_before = stat(&server, "turns");
+        let beside = ask_politely(&server, 200);
+        let turns = stat(&server, "turns") - turns_before;
+        stop.store(true, Ordering::Relaxed);
+        let batches = flood.join().unwrap();
+        let show = |latencies: &[Duration]| format!("{:?}, {:?}", latencies[100], latencies[199]);
+        println!(
+            "median and worst latency: {}; beside {batches} batches: {}",
+            show(&alone),
+            show(&beside)
+        );
+        // A request that comes during a turn is executed in the next one.
+        assert!(turns <= 200 * 4, "200 requests took {turns} turns");
+    });
+}
+
+/// Overwrites keys until the server ends; what was acknowledged, by key.
+fn overwrite_until_the_end(server: &Server) -> Vec<u64> {
+    let mut stream = server.connect();
+    let mut replies = BufReader::new(stream.try_clone().unwrap());
+    let mut acknowledged = vec![0; 50];
+    for version in 1.. {
+        let key = version as usize % acknowledged.len();
+        let request = format!("SET key{key} {version}.{}\n", "x".repeat(300));
+        let mut reply = String::new();
+        let sent = stream.write_all(request.as_bytes());
+        match sent.and_then(|()| replies.read_line(&mut reply)) {
+            Ok(_) if reply == "OK\n" => acknowledged[key] = version,
+            Ok(0) => break,
+            Err(error) if error.kind() != ErrorKind::WouldBlock => break,
+            other => panic!("{other:?}: {reply}"),
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn a_signal_under_load_and_compaction_loses_nothing_that_was_acknowledged() {
+    for round in 0..4 * torture().min(20) {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = ["--segment-size", "4K", "--compact-threshold", "4K"];
+        let server = Server::start(dir.path(), &flags);
+        let acknowledged = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| overwrite_until_the_end(&server));
+            await_that("some writes", || stat(&server, "requests") > 100 * (1 + round as u64 % 4));
+            server.signal("TERM");
+            writer.join().unwrap()
+        });
+        let (status, stderr) = server.wait();
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        let server = Server::start(dir.path(), &flags);
+        for (key, version) in acknowledged.iter().enumerate().filter(|(_, version)| **version > 0) {
+            let reply = server.talk(format!("GET key{key}\n").as_bytes());
+            let found: u64 = reply["VALUE ".len()..].split('.').next().unwrap().parse().unwrap();
+            assert!(found >= *version, "key{key}: {found}, and {version} was acknowledged");
+        }
+    }
+}
+
+#[test]
+fn a_signal_during_start_and_recovery_is_an_orderly_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--segment-size", "512", "--fsync", "never"];
+    let server = Server::start(dir.path(), &flags);
+    let sets: String = (0..3_000).map(|nth| format!("SET key{nth} value\n")).collect();
+    server.talk(sets.as_bytes());
+    server.kill();
+    let mut statuses = Vec::new();
+    for round in 0..30 {
+        let mut command = server_command();
+        command.args(["--addr", "127.0.0.1:0", "--log", "off"]).args(flags);
+        let mut child = command.current_dir(dir.path()).spawn().unwrap();
+        (0..round * 20_000).for_each(|nth| assert!(std::hint::black_box(nth) >= 0));
+        let pid = child.id().to_string();
+        std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap();
+        let status = child.wait().unwrap();
+        // Before it can have asked for signals, the signal itself ends it.
+        statuses.push(status.code().unwrap_or(-1));
+    }
+    assert!(statuses.iter().all(|status| [0, -1].contains(status)), "{statuses:?}");
+    let server = Server::start(dir.path(), &flags);
+    assert_eq!(stat(&server, "keys"), 3_000);
+}
