@@ -1,6 +1,7 @@
 //! Every verb, reply and fault, there and back.
 
 use super::*;
+use crate::KvsError;
 
 /// A request's line, its ending cut off.
 fn request_line(request: &Request) -> String {

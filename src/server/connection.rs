@@ -15,38 +15,18 @@
 
 use std::time::Instant;
 
-use super::inbox::{Inbox, Piece, Place};
+use super::group::{Asked, keys, take_group};
+use super::inbox::Inbox;
 use super::life::{Life, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
 use super::outcome::{Answer, Outcome, cut_off, too_long, unauthorised};
 use super::secret::Trust;
-use crate::protocol::{Fault, Reply, Request, decode_request};
+use crate::protocol::Reply;
 
 /// Reads that a connection drops when the server ends and cannot wait: what
 /// a socket holds unread by default.
 const FAREWELL_READS_MAX: usize = 16;
-
-/// Lines whose keys are looked up together: enough that waits for memory overlap.
-const GROUP_LINES_MAX: usize = 32;
-/// Bytes of lines from which on a group takes no more. What a group holds that
-/// may not be executed any more is decoded again later.
-const GROUP_BYTES_MAX: usize = 16 << 10;
-
-/// What a piece of input asks for.
-#[derive(Debug)]
-enum Asked {
-    /// A request.
-    Request(Request),
-    /// None: the line is wrong.
-    Fault(Fault),
-    /// None: the line is over the limit.
-    TooLong,
-    /// None: the input ended within the line.
-    CutOff,
-    /// Nothing: the input has ended.
-    End,
-}
 
 /// Whether lines are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +111,8 @@ impl<S: Socket> Connection<S> {
     pub(super) fn execute(&mut self, bytes_max: usize, answerer: &mut impl Answer) -> usize {
         let start = self.inbox.executed();
         while self.can_execute() && self.inbox.executed() - start < bytes_max {
-            let group = self.take_group();
-            prefetch(&group, answerer);
+            let group = take_group(&mut self.inbox);
+            answerer.prefetch(&keys(&group));
             for (place, asked) in group {
                 if !self.may_execute() || place.executed - start >= bytes_max {
                     self.inbox.go_back(place);
@@ -142,30 +122,6 @@ impl<S: Socket> Connection<S> {
             }
         }
         self.inbox.executed() - start
-    }
-
-    /// The next lines, as many as are worth to be looked up together, and where
-    /// each began.
-    fn take_group(&mut self) -> Vec<(Place, Asked)> {
-        let mut group = Vec::new();
-        let start = self.inbox.executed();
-        while group.len() < GROUP_LINES_MAX && self.inbox.executed() - start < GROUP_BYTES_MAX {
-            let place = self.inbox.place();
-            let asked = match self.inbox.next() {
-                Piece::Line(line) => decode_request(line).map_or_else(Asked::Fault, Asked::Request),
-                Piece::TooLong => Asked::TooLong,
-                Piece::CutOff => Asked::CutOff,
-                Piece::End => Asked::End,
-                Piece::Wait => break,
-                Piece::Nothing => continue,
-            };
-            let is_end = matches!(asked, Asked::CutOff | Asked::End);
-            group.push((place, asked));
-            if is_end {
-                break;
-            }
-        }
-        group
     }
 
     /// Executes what one line asks.
@@ -336,20 +292,6 @@ impl<S: Socket> Connection<S> {
     pub(super) fn waiting_bytes(&self) -> usize {
         self.outbox.waiting_bytes()
     }
-}
-
-/// Tells which keys the requests of a group will read.
-fn prefetch(group: &[(Place, Asked)], answerer: &mut impl Answer) {
-    if group.len() < 2 {
-        return;
-    }
-    let mut keys = Vec::with_capacity(group.len());
-    for (_, asked) in group {
-        if let Asked::Request(Request::Get { key }) = asked {
-            keys.push(key.as_str());
-        }
-    }
-    answerer.prefetch(&keys);
 }
 
 #[cfg(test)]

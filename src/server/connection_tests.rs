@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::super::life::{LINGER_BYTES_MAX, LINGER_MAX};
 use super::*;
+use crate::protocol::Request;
 
 /// A socket that gives these chunks, then blocks or ends, and keeps what it gets.
 #[derive(Debug, Default)]

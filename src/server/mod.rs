@@ -21,6 +21,7 @@ mod counters;
 mod durability;
 mod end;
 mod execute;
+mod group;
 mod inbox;
 mod life;
 mod options;

@@ -12,7 +12,7 @@
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`],
-//! [`write`](mod@write), [`replay`] and [`recover`](mod@recover), [`compact`],
+//! [`write`](mod@write), [`read`](mod@read), [`replay`] and [`recover`](mod@recover), [`compact`],
 //! [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the
 //! seam for tests.
 //!
@@ -27,6 +27,7 @@ pub mod disk;
 mod index;
 mod inspect;
 mod options;
+mod read;
 mod record;
 mod recover;
 mod repair;
@@ -44,7 +45,7 @@ use self::cache::Cache;
 use self::compact::Cleaner;
 use self::directory::Directory;
 use self::disk::{Disk, OsDisk};
-use self::index::{Index, Location};
+use self::index::Index;
 pub use self::options::{
     COMPACT_THRESHOLD_BYTES_MIN, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
@@ -220,10 +221,7 @@ impl<D: Disk> KvsEngine for KvStore<D> {
     }
 
     fn prefetch(&self, keys: &[&str]) {
-        let inner = self.inner.borrow();
-        inner.index.fetch(keys.iter().map(|key| key.as_bytes()));
-        let locations = keys.iter().filter_map(|key| inner.index.get(key.as_bytes()));
-        inner.cache.fetch(&locations.collect::<Vec<_>>());
+        self.inner.borrow().prefetch(keys);
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
@@ -249,55 +247,6 @@ impl<D: Disk> Inner<D> {
         self.stage(kind, key, value);
         self.cleaner.pay((record::HEADER_BYTES + key.len() + value.len()) as u64);
         if self.options.buffered { Ok(()) } else { self.commit(false) }
-    }
-
-    /// The value of a key.
-    fn get(&mut self, key: &[u8]) -> Result<Option<String>> {
-        self.settle();
-        let Some(location) = self.index.get(key) else { return Ok(None) };
-        match self.value_at(location, key)? {
-            Ok(value) => Ok(Some(value)),
-            Err(reason) => {
-                Err(self.segments.corrupt(location.segment, location.offset.into(), reason))
-            }
-        }
-    }
-
-    /// The value of the key that the index has at `location`; what is wrong
-    /// with the bytes there, where they are not its record.
-    fn value_at(
-        &mut self,
-        location: Location,
-        key: &[u8],
-    ) -> Result<std::result::Result<String, String>> {
-        let (salt, bytes) = self.read(location)?;
-        Ok(match record::decode(bytes, salt) {
-            Err(damage) => Err(damage.to_string()),
-            Ok(record) if record.kind != Kind::Set || record.key != key => {
-                Err("the record is that of another key".to_owned())
-            }
-            Ok(record) => match str::from_utf8(record.value) {
-                Ok(value) => Ok(value.to_owned()),
-                Err(error) => Err(format!("the value is not UTF-8: {error}")),
-            },
-        })
-    }
-
-    /// The bytes of a record, from the batch or from its segment, and the salt
-    /// of their checksum.
-    fn read(&mut self, location: Location) -> Result<(u32, &[u8])> {
-        let Location { segment: number, offset, len } = location;
-        let active = self.segments.active();
-        if number == active.header.number && u64::from(offset) >= active.len {
-            let start = (u64::from(offset) - active.len) as usize;
-            return Ok((active.header.salt, &self.batch.bytes[start..start + len as usize]));
-        }
-        let Some(segment) = self.segments.get(number)? else {
-            return Err(self.segments.corrupt(number, offset.into(), "the segment is gone"));
-        };
-        let read = |buffer: &mut [u8], at| segment.read(buffer, at);
-        let bytes = self.cache.read(number, offset, len, read)?;
-        Ok((segment.header.salt, bytes))
     }
 
     /// Puts all on the disk and marks it so, that the next start has nothing to recover.

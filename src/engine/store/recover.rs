@@ -103,54 +103,35 @@ fn read<D: Disk>(
     player: &mut Player,
 ) -> Result<Option<Found<D::File>>> {
     let (oldest, newest) = (numbers[0], numbers[numbers.len() - 1]);
-    let mut older = VecDeque::new();
+    let mut older: VecDeque<Segment<D::File>> = VecDeque::new();
     let mut bytes = Vec::new();
-    let mut store = None;
     let mut progress = Progress::new();
     for &number in numbers {
-        let path = directory.segment_path(number);
-        let file = directory.open_segment(number)?;
+        let (path, file) = (directory.segment_path(number), directory.open_segment(number)?);
         read_whole(&file, &path, &mut bytes)?;
-        let is_unfinished = number == newest && bytes.len() <= HEADER_BYTES;
         let header = match Header::decode(&bytes) {
             Ok(header) => header,
-            Err(_) if is_unfinished && older.is_empty() => return Ok(None),
+            Err(_) if number == newest && older.is_empty() && bytes.len() <= HEADER_BYTES => {
+                return Ok(None);
+            }
             Err(reason) => return Err(KvsError::corrupt(&path, 0, reason)),
         };
-        check_header(&path, header, number, *store.get_or_insert(header.store))?;
-        let played = player.play(&path, header, &bytes)?;
-        let Played { len, synced, .. } = played;
-        match played.end {
-            End::Continued if number == newest => return Err(missing(directory, number + 1)),
-            End::Continued => older.push_back(Segment {
-                path,
-                header,
-                len,
-                synced,
-                begun: len,
-                room: len,
-                file: None,
-            }),
-            _ => {
-                check_newest(directory, &path, &played, newest)?;
-                check_oldest(directory, oldest, player.retired)?;
-                check_torn(&path, &played, &bytes)?;
-                let tail = bytes.len() as u64 - len;
-                let active = Segment {
-                    path,
-                    header,
-                    len,
-                    synced,
-                    begun: len,
-                    room: len + tail,
-                    file: Some(file),
-                };
-                return Ok(Some(Found { older, active, end: played.end }));
-            }
+        let store = older.front().map_or(header.store, |oldest| oldest.header.store);
+        check_header(&path, header, number, store)?;
+        let Played { len, synced, end } = player.play(&path, header, &bytes)?;
+        let room = bytes.len() as u64;
+        let mut segment = Segment { path, header, len, synced, begun: len, room, file: None };
+        if !matches!(end, End::Continued) {
+            check_newest(directory, &segment, &end, newest)?;
+            check_oldest(directory, oldest, player.retired)?;
+            check_torn(&segment, &end, &bytes)?;
+            segment.file = Some(file);
+            return Ok(Some(Found { older, active: segment, end }));
         }
+        older.push_back(segment);
         progress.tell(number - oldest + 1, numbers.len());
     }
-    Err(missing(directory, newest))
+    Err(missing(directory, newest + 1))
 }
 
 /// Makes the first segment of a store.
@@ -218,19 +199,19 @@ fn missing<D: Disk>(directory: &Directory<D>, number: u32) -> KvsError {
 /// with records follows.
 fn check_newest<D: Disk>(
     directory: &Directory<D>,
-    path: &Path,
-    played: &Played,
+    segment: &Segment<D::File>,
+    end: &End,
     newest: u32,
 ) -> Result<()> {
-    let number = played.header.number;
+    let number = segment.header.number;
     if number == newest || number + 1 == newest && is_empty(directory, newest)? {
         return Ok(());
     }
-    let reason = match &played.end {
+    let reason = match end {
         End::Damaged { reason } => reason,
         _ => "records are cut off at its end",
     };
-    Err(KvsError::corrupt(path, played.len, reason))
+    Err(KvsError::corrupt(&segment.path, segment.len, reason))
 }
 
 /// Removes the segment after `number` if it had been begun without being used.
@@ -270,15 +251,15 @@ fn finish<D: Disk>(
 
 /// Fails when damage at the end of a segment had been on the disk, as a later
 /// record tells: that is no torn tail.
-fn check_torn(path: &Path, played: &Played, bytes: &[u8]) -> Result<()> {
-    let Played { header, len, end: End::Damaged { reason }, .. } = played else { return Ok(()) };
-    let is_synced =
-        |at: &usize| record::decode(&bytes[*at..], header.salt).is_ok_and(|record| record.synced);
-    match (*len as usize + 1..bytes.len()).find(is_synced) {
+fn check_torn<F>(segment: &Segment<F>, end: &End, bytes: &[u8]) -> Result<()> {
+    let End::Damaged { reason } = end else { return Ok(()) };
+    let salt = segment.header.salt;
+    let is_synced = |at: &usize| record::decode(&bytes[*at..], salt).is_ok_and(|it| it.synced);
+    match (segment.len as usize + 1..bytes.len()).find(is_synced) {
         None => Ok(()),
         Some(at) => Err(KvsError::corrupt(
-            path,
-            *len,
+            &segment.path,
+            segment.len,
             format!("{reason}, and a record at byte {at} tells that this had been on the disk"),
         )),
     }

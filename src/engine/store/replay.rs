@@ -28,8 +28,6 @@ pub(super) enum End {
 
 /// What playing a segment has found.
 pub(super) struct Played {
-    /// What its header says.
-    pub(super) header: Header,
     /// Bytes up to the end of its last intact record.
     pub(super) len: u64,
     /// Bytes up to its last record with the *synced* flag: those had been on the disk.
@@ -110,7 +108,7 @@ impl Player {
             };
             at += record.len();
         }
-        Ok(Played { header, len: at as u64, synced, end })
+        Ok(Played { len: at as u64, synced, end })
     }
 
     /// Plays one record.

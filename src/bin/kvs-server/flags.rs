@@ -1,28 +1,19 @@
-//! `kvs-server`: flags, logger, exit status. The server itself is
-//! [`kvs::KvsServer`].
+//! The flags of `kvs-server`: their names, limits and help.
 //!
-//! In this order: all arguments are read and checked, the address is bound, the
-//! engine is chosen and opened, and then clients are served. A failure of any
-//! step leaves nothing of the later ones behind.
-
-#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
-mod common;
+//! Not here: what any of them does.
 
 use std::fmt::Display;
-use std::io::{BufWriter, ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
 
-use common::{ADDR, Failure, init_logger, parse_addr, print, read_secret};
 use kvs::args::{Arg, ArgsError, Lexer, parse_size};
-use kvs::choice::{self, EngineName};
-use kvs::logger::{Level, info, warn};
-use kvs::{KvStore, KvsError, KvsServer, Options, Secret, ServerOptions, Stop};
+use kvs::choice::EngineName;
+use kvs::logger::Level;
+use kvs::{Options, ServerOptions};
+
+use super::common::{ADDR, Failure, parse_addr, print};
 
 /// Printed for `--help`.
 const HELP: &str = "\
@@ -67,7 +58,7 @@ are wrong; 128 and the signal's number when a second signal cut the end short.
 ";
 
 /// What the server is, for `--version` and the line that tells of the start.
-const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
+pub(crate) const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
 /// Bytes of a line: enough for the shortest requests, and no more than can be
 /// held for each client.
 const LINE_BYTES: RangeInclusive<u64> = 16..=256 << 20;
@@ -79,13 +70,11 @@ const SEGMENT_BYTES: RangeInclusive<u64> = kvs::SEGMENT_BYTES_MIN..=kvs::SEGMENT
 const THRESHOLD_BYTES: RangeInclusive<u64> = kvs::COMPACT_THRESHOLD_BYTES_MIN..=u64::MAX;
 /// Bytes of the cache.
 const CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
-/// How long a process that was killed may take to let go of what it held.
-const LETTING_GO_MAX: Duration = Duration::from_secs(1);
 /// Clients at a time.
 const CLIENTS: RangeInclusive<usize> = 1..=1_000_000;
 
 /// What is to be done.
-enum Mode {
+pub(crate) enum Mode {
     /// Serve.
     Serve,
     /// Print every record.
@@ -95,45 +84,27 @@ enum Mode {
 }
 
 /// What was asked for on the command line, checked.
-struct Flags {
+pub(crate) struct Flags {
     /// What is to be done.
-    mode: Mode,
+    pub(crate) mode: Mode,
     /// Where to listen.
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     /// The engine, if one was named.
-    engine: Option<EngineName>,
+    pub(crate) engine: Option<EngineName>,
     /// The data directory.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The logger's level, if one was named.
-    level: Option<Level>,
+    pub(crate) level: Option<Level>,
     /// The built-in engine's options.
-    store: Options,
+    pub(crate) store: Options,
     /// The server's.
-    server: ServerOptions,
+    pub(crate) server: ServerOptions,
     /// The file that holds the secret, if there is to be one.
-    auth_file: Option<PathBuf>,
-}
-
-fn main() -> ExitCode {
-    common::exit("kvs-server", run())
-}
-
-/// Does what the command line asks for.
-fn run() -> Result<(), Failure> {
-    let Some(mut flags) = read_flags()? else { return Ok(()) };
-    init_logger(flags.level, Level::Info)?;
-    if let Some(path) = &flags.auth_file {
-        flags.server.secret = Secret::new(read_secret(path)?);
-    }
-    match flags.mode {
-        Mode::Serve => Ok(serve(flags)?),
-        Mode::Inspect => inspect(flags),
-        Mode::Repair => repair(flags),
-    }
+    pub(crate) auth_file: Option<PathBuf>,
 }
 
 /// Reads the command line; `None` when help or version was all it asked for.
-fn read_flags() -> Result<Option<Flags>, Failure> {
+pub(crate) fn read_flags() -> Result<Option<Flags>, Failure> {
     let mut flags = Flags {
         mode: Mode::Serve,
         addr: parse_addr(ADDR).map_err(Failure::Usage)?,
@@ -220,98 +191,4 @@ fn clients(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| CLIENTS.contains(count));
     let limits = || format!("it has to be a number from {} to {}", CLIENTS.start(), CLIENTS.end());
     count.ok_or_else(limits)
-}
-
-/// Serves until the end.
-fn serve(flags: Flags) -> kvs::Result<()> {
-    // Before anything that takes long, so that a signal during recovery is heard.
-    let context = "cannot catch signals".to_owned();
-    let stop = Stop::on_signals().map_err(|source| KvsError::Io { context, source })?;
-    // Before the engine, so that a taken address leaves nothing behind; clients
-    // wait in the listener's queue until the engine is open.
-    let context = || format!("cannot listen on {}", flags.addr);
-    let bind = || TcpListener::bind(flags.addr);
-    let listener =
-        patiently(|| bind().map_err(|source| KvsError::Io { context: context(), source }))?;
-    let name = choice::choose(&flags.dir, flags.engine)?;
-    let engine = patiently(|| choice::open(&flags.dir, name, &flags.store))?;
-    let has_secret = flags.server.secret.is_some();
-    let server = KvsServer::new(listener, engine, flags.server)?;
-    let address = server.local_addr();
-    warn_of_others(address, has_secret);
-    let (engine, dir) = (name.as_str(), flags.dir.display());
-    info!("{VERSION} listening on {address}, engine {engine}, directory {dir}");
-    server.run(stop)?;
-    info!("stopped");
-    Ok(())
-}
-
-/// Tells what those can do who reach the server from elsewhere.
-fn warn_of_others(address: SocketAddr, has_secret: bool) {
-    if address.ip().is_loopback() {
-        return;
-    }
-    match has_secret {
-        true => warn!("no encryption: the secret and all data pass in clear to {address}"),
-        false => warn!("no authentication: whoever reaches {address} can read, write and stop"),
-    }
-}
-
-/// Does again, for a while, what fails as another process holds the address or
-/// the directory: one that was just killed lets go of them a little later.
-fn patiently<T>(mut attempt: impl FnMut() -> kvs::Result<T>) -> kvs::Result<T> {
-    let begun = Instant::now();
-    loop {
-        let result = attempt();
-        let is_held = match &result {
-            Err(KvsError::Io { source, .. }) => source.kind() == ErrorKind::AddrInUse,
-            Err(KvsError::InUse { .. }) => true,
-            _ => false,
-        };
-        if !is_held || begun.elapsed() > LETTING_GO_MAX {
-            return result;
-        }
-        std::thread::sleep(LETTING_GO_MAX / 50);
-    }
-}
-
-/// Prints every record of the store.
-fn inspect(flags: Flags) -> Result<(), Failure> {
-    let directory = kvs_directory(&flags)?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let context = "cannot print".to_owned();
-    let inspected = KvStore::inspect(&directory, &mut out);
-    let printed = out.flush().map_err(|source| KvsError::Io { context, source });
-    match inspected.and_then(|damaged| printed.map(|()| damaged)) {
-        Ok(0) => Ok(()),
-        Ok(damaged) => Err(Failure::Failed(format!("{damaged} damaged ranges").into())),
-        // Its reader has gone, as `head` does.
-        Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Keeps what is intact of the store, and prints what is not.
-fn repair(flags: Flags) -> Result<(), Failure> {
-    let repair = KvStore::repair(&kvs_directory(&flags)?)?;
-    let lost = repair.lost.iter().map(|lost| format!("lost: {lost}\n"));
-    let mut text: String = lost.collect();
-    text += &match repair.set_aside {
-        None => format!("nothing is damaged; the store has {} keys\n", repair.keys),
-        Some(path) => format!(
-            "the repaired store has {} keys; the damaged one is in {}\n",
-            repair.keys,
-            path.display()
-        ),
-    };
-    print(text.as_bytes())
-}
-
-/// The directory of the engine kvs, which only it is to be looked at with.
-fn kvs_directory(flags: &Flags) -> Result<PathBuf, Failure> {
-    if flags.engine == Some(EngineName::Sled) {
-        let reason = "--inspect and --repair are for the engine kvs".to_owned();
-        return Err(ArgsError::Words(reason).into());
-    }
-    Ok(flags.dir.join(EngineName::Kvs.as_str()))
 }

@@ -1,0 +1,126 @@
+//! The client against servers that answer what a script says.
+
+use super::*;
+use crate::protocol::Code;
+use std::net::{Shutdown, TcpListener};
+use std::thread::{self, JoinHandle};
+
+/// A server that reads `expected`, sends each of `pieces`, and closes.
+fn scripted(expected: &'static [u8], pieces: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = vec![0; expected.len()];
+        stream.read_exact(&mut request).unwrap();
+        assert_eq!(request, expected);
+        for piece in pieces {
+            if stream.write_all(&piece).is_err() {
+                return;
+            }
+        }
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read(&mut [0; 64]);
+    });
+    (addr, server)
+}
+
+/// What `get a` returns when the server answers with these pieces.
+fn get(pieces: &[&[u8]]) -> Result<Option<String>> {
+    let (addr, server) = scripted(b"GET a\n", pieces.iter().map(|p| p.to_vec()).collect());
+    let mut client = KvsClient::connect(addr).unwrap();
+    let value = client.get("a");
+    drop(client);
+    server.join().unwrap();
+    value
+}
+
+/// The messages of an error.
+fn messages<T: std::fmt::Debug>(result: Result<T>) -> String {
+    result.unwrap_err().chain().join(" | ")
+}
+
+#[test]
+fn a_reply_may_come_byte_by_byte() {
+    let bytes: Vec<[u8; 1]> = b"VALUE \"x y\"\r\n".iter().map(|byte| [*byte]).collect();
+    let pieces: Vec<&[u8]> = bytes.iter().map(|piece| &piece[..]).collect();
+    assert_eq!(get(&pieces).unwrap(), Some("x y".to_owned()));
+    assert_eq!(get(&[b"NOT_FOUND\n"]).unwrap(), None);
+}
+
+#[test]
+fn what_is_no_answer_is_an_error_that_says_so() {
+    let cut = "closed the connection before it answered | unexpected end of file";
+    assert!(messages(get(&[])).ends_with(cut));
+    assert!(messages(get(&[b"VALUE x"])).ends_with(cut));
+    let junk = "not a kvs server's answer: it begins 'HTTP/1.1 400'";
+    assert_eq!(messages(get(&[b"HTTP/1.1 400\r\n"])), junk);
+    let other = "not a kvs server's answer: PONG does not answer that request";
+    assert_eq!(messages(get(&[b"PONG\n"])), other);
+    let endless = vec![b'x'; READ_BYTES];
+    let error = get(&vec![&endless[..]; REPLY_BYTES_MAX / READ_BYTES + 2]);
+    assert!(messages(error).ends_with("a line of more than 67108864 bytes"));
+}
+
+#[test]
+fn a_servers_error_comes_with_its_code_and_causes() {
+    let error = get(&[b"ERR storage cannot append; caused by: no space\n"]).unwrap_err();
+    assert!(matches!(error, KvsError::Server { code: Code::Storage, .. }));
+    assert_eq!(error.chain(), ["the server answered storage", "cannot append", "no space"]);
+}
+
+#[test]
+fn a_silent_server_ends_in_an_error_and_the_connection_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut client = KvsClient::connect_with(addr, Duration::from_millis(50)).unwrap();
+    assert_eq!(messages(client.ping()), format!("{addr} did not answer within 50ms | timed out"));
+    assert!(messages(client.ping()).contains("an earlier error has broken the connection"));
+}
+
+#[test]
+fn a_refused_connection_names_the_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let error = messages(KvsClient::connect(addr));
+    assert!(error.starts_with(&format!("cannot connect to {addr} | ")), "{error}");
+}
+
+#[test]
+fn shutdown_waits_for_the_end_of_the_connection() {
+    let (addr, server) = scripted(b"SHUTDOWN\n", vec![b"OK\n".to_vec()]);
+    KvsClient::connect(addr).unwrap().shutdown().unwrap();
+    server.join().unwrap();
+    let (addr, server) = scripted(b"SHUTDOWN\n", vec![b"OK\nOK\n".to_vec()]);
+    let error = messages(KvsClient::connect(addr).unwrap().shutdown());
+    assert!(error.ends_with("more came after the last reply"), "{error}");
+    server.join().unwrap();
+}
+
+/// A server that answers each line only once it has it, and reads no more
+/// than a window ahead.
+#[test]
+fn a_pipeline_goes_in_windows_and_keeps_order() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = io::BufRead::lines(io::BufReader::new(stream.try_clone().unwrap()));
+        let mut stream = stream;
+        while let Some(Ok(line)) = lines.next() {
+            let key = line.rsplit(' ').next().unwrap();
+            stream.write_all(format!("VALUE {key}\n").as_bytes()).unwrap();
+        }
+    });
+    let mut client = KvsClient::connect(addr).unwrap();
+    let big = "x".repeat(3 * WINDOW_BYTES_MAX);
+    let keys: Vec<String> =
+        (0..2_000).map(|nth| if nth % 500 == 9 { big.clone() } else { nth.to_string() }).collect();
+    let requests: Vec<Request> = keys.iter().map(|key| Request::Get { key: key.clone() }).collect();
+    let expected: Vec<Reply> = keys.into_iter().map(Reply::Value).collect();
+    assert_eq!(client.pipeline(&requests).unwrap(), expected);
+    assert_eq!(client.pipeline(&[]).unwrap(), []);
+    drop(client);
+    server.join().unwrap();
+}

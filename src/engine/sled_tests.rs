@@ -1,0 +1,64 @@
+//! What the sled engine adds to sled: files, the lock, and refusal.
+
+use super::*;
+
+#[test]
+fn keeps_what_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledKvStore::open(dir.path()).unwrap();
+    let large = "x".repeat(2 << 20);
+    store.set("a".to_owned(), "1".to_owned()).unwrap();
+    store.set(String::new(), large.clone()).unwrap();
+    store.set("b".to_owned(), "2".to_owned()).unwrap();
+    store.remove("b".to_owned()).unwrap();
+    assert!(matches!(store.remove("b".to_owned()), Err(KvsError::KeyNotFound)));
+    store.sync().unwrap();
+    assert_eq!(store.synced_blobs.borrow().len(), 1);
+    drop(store);
+    let store = SledKvStore::open(dir.path()).unwrap();
+    assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("1"));
+    assert_eq!(store.get(String::new()).unwrap(), Some(large));
+    assert_eq!(store.get("b".to_owned()).unwrap(), None);
+}
+
+#[test]
+fn a_second_handle_is_told_who_has_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = SledKvStore::open(dir.path()).unwrap();
+    let error = SledKvStore::open(dir.path()).unwrap_err();
+    let me = std::process::id();
+    assert!(matches!(error, KvsError::InUse { pid: Some(pid), .. } if pid == me));
+}
+
+#[test]
+fn nobody_else_may_read_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sled");
+    let store = SledKvStore::open(&path).unwrap();
+    store.set("a".to_owned(), "x".repeat(2 << 20)).unwrap();
+    store.sync().unwrap();
+    for directory in [&path, &path.join("blobs")] {
+        assert_eq!(mode(directory), 0o700);
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(path.is_dir() || mode(&path) == FILE_MODE, "{}", path.display());
+        }
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn after_a_failed_sync_no_write_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledKvStore::open(dir.path()).unwrap();
+    store.set("a".to_owned(), "1".to_owned()).unwrap();
+    fs::remove_dir_all(dir.path().join("blobs")).unwrap();
+    assert!(store.sync().is_err());
+    for refused in [store.set("a".to_owned(), "2".to_owned()), store.sync(), store.flush()] {
+        assert!(matches!(refused, Err(KvsError::WritesRefused { .. })));
+    }
+    assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("1"));
+}

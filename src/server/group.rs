@@ -1,0 +1,63 @@
+//! Lines that are decoded together, before the first of them is executed: an
+//! engine that knows which keys will be read can look them up at once.
+//!
+//! Not here: executing them. Who does not get to the end of a group takes the
+//! inbox back to where the next line began.
+
+use super::inbox::{Inbox, Piece, Place};
+use crate::protocol::{Fault, Request, decode_request};
+
+/// Lines whose keys are looked up together: enough that waits for memory overlap.
+const GROUP_LINES_MAX: usize = 32;
+/// Bytes of lines from which on a group takes no more. What a group holds that
+/// may not be executed any more is decoded again later.
+const GROUP_BYTES_MAX: usize = 16 << 10;
+
+/// What a piece of input asks for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A request.
+    Request(Request),
+    /// None: the line is wrong.
+    Fault(Fault),
+    /// None: the line is over the limit.
+    TooLong,
+    /// None: the input ended within the line.
+    CutOff,
+    /// Nothing: the input has ended.
+    End,
+}
+
+/// The next lines, and where each began.
+pub(super) fn take_group(inbox: &mut Inbox) -> Vec<(Place, Asked)> {
+    let mut group = Vec::new();
+    let start = inbox.executed();
+    while group.len() < GROUP_LINES_MAX && inbox.executed() - start < GROUP_BYTES_MAX {
+        let place = inbox.place();
+        let asked = match inbox.next() {
+            Piece::Line(line) => decode_request(line).map_or_else(Asked::Fault, Asked::Request),
+            Piece::TooLong => Asked::TooLong,
+            Piece::CutOff => Asked::CutOff,
+            Piece::End => Asked::End,
+            Piece::Wait => break,
+            Piece::Nothing => continue,
+        };
+        let is_end = matches!(asked, Asked::CutOff | Asked::End);
+        group.push((place, asked));
+        if is_end {
+            break;
+        }
+    }
+    group
+}
+
+/// The keys that a group reads; none for a single line, which gains nothing.
+pub(super) fn keys(group: &[(Place, Asked)]) -> Vec<&str> {
+    let mut keys = Vec::new();
+    for (_, asked) in group.iter().filter(|_| group.len() > 1) {
+        if let Asked::Request(Request::Get { key }) = asked {
+            keys.push(key.as_str());
+        }
+    }
+    keys
+}

@@ -1,0 +1,113 @@
+//! Lines out of bytes, however they are cut.
+
+use super::*;
+
+/// Bytes that the tests' lines may have.
+const LINE_BYTES_MAX: usize = 8;
+
+/// Everything that comes of `chunks`, one after the other, and of their end.
+fn pieces(chunks: &[&[u8]]) -> Vec<String> {
+    let mut inbox = Inbox::new(LINE_BYTES_MAX);
+    let mut seen = Vec::new();
+    for chunk in chunks {
+        inbox.take_in(chunk);
+        hand_out(&mut inbox, &mut seen);
+        inbox.commit();
+    }
+    inbox.end();
+    hand_out(&mut inbox, &mut seen);
+    seen
+}
+
+/// Notes all pieces that answers are due for.
+fn hand_out(inbox: &mut Inbox, seen: &mut Vec<String>) {
+    while inbox.is_pending() {
+        match inbox.next() {
+            Piece::Nothing | Piece::Wait | Piece::End => {}
+            Piece::Line(line) => seen.push(String::from_utf8_lossy(line).into_owned()),
+            piece => seen.push(format!("{piece:?}")),
+        }
+    }
+}
+
+#[test]
+fn lines_are_the_same_wherever_they_are_split() {
+    let input = b"one\r\n\ntwo\n\r\n12345678\n12345678\r\n123456789\n\
+        12345678\r\r\n0123456789abcdef\nthree\rx\n\0\xff\ncut";
+    let whole = pieces(&[input]);
+    assert_eq!(
+        whole,
+        [
+            "one",
+            "two",
+            "12345678",
+            "12345678",
+            "TooLong",
+            "TooLong",
+            "TooLong",
+            "three\rx",
+            "\0\u{fffd}",
+            "CutOff"
+        ]
+    );
+    for first in 0..input.len() {
+        assert_eq!(pieces(&[&input[..first], &input[first..]]), whole, "at {first}");
+        for second in first..input.len() {
+            let chunks = [&input[..first], &input[first..second], &input[second..]];
+            assert_eq!(pieces(&chunks), whole, "at {first} and {second}");
+        }
+    }
+    let bytes: Vec<&[u8]> = input.chunks(1).collect();
+    assert_eq!(pieces(&bytes), whole, "byte by byte");
+}
+
+#[test]
+fn the_end_cuts_off_no_more_than_a_line() {
+    assert_eq!(pieces(&[b"a\n"]), ["a"]);
+    assert_eq!(pieces(&[b"a\nb"]), ["a", "CutOff"]);
+    assert_eq!(pieces(&[b"\r"]), Vec::<String>::new());
+    assert_eq!(pieces(&[b"0123456789abcdef"]), ["TooLong"]);
+    assert_eq!(pieces(&[b""]), Vec::<String>::new());
+}
+
+#[test]
+fn an_endless_line_needs_no_more_memory_than_a_line() {
+    let mut inbox = Inbox::new(LINE_BYTES_MAX);
+    inbox.take_in(b"0123456789");
+    assert_eq!(inbox.next(), Piece::TooLong);
+    for _ in 0..1000 {
+        inbox.commit();
+        inbox.take_in(b"0123456789");
+        assert_eq!(inbox.next(), Piece::Wait);
+    }
+    assert!(inbox.bytes.capacity() <= LINE_BYTES_MAX + 1 + 10);
+    inbox.take_in(b"\nPING\n");
+    assert_eq!(inbox.next(), Piece::Nothing);
+    assert_eq!(inbox.next(), Piece::Line(b"PING"));
+}
+
+#[test]
+fn a_rollback_hands_the_same_out_again() {
+    let mut inbox = Inbox::new(LINE_BYTES_MAX);
+    inbox.take_in(b"a\nb\n0123456789");
+    assert_eq!(inbox.next(), Piece::Line(b"a"));
+    inbox.commit();
+    for _ in 0..2 {
+        assert_eq!(inbox.next(), Piece::Line(b"b"));
+        assert_eq!(inbox.next(), Piece::TooLong);
+        assert_eq!(inbox.next(), Piece::Wait);
+        assert_eq!(inbox.rollback(), 12);
+        assert!(inbox.is_pending());
+    }
+}
+
+#[test]
+fn no_byte_is_searched_twice() {
+    let mut inbox = Inbox::new(1 << 20);
+    for length in 1..1000 {
+        inbox.take_in(b"x");
+        assert_eq!(inbox.next(), Piece::Wait);
+        inbox.commit();
+        assert_eq!(inbox.place.scanned, length);
+    }
+}
