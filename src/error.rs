@@ -11,8 +11,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::protocol::Code;
-
 /// What every fallible call of this crate returns.
 pub type Result<T> = std::result::Result<T, KvsError>;
 
@@ -176,6 +174,63 @@ impl Error for KvsError {
             KvsError::Engine { source, .. } => Some(&**source),
             KvsError::Server { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+/// Why a server did not carry out a request, for programs: a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Not of the grammar, or the wrong number of words for the verb.
+    Syntax,
+    /// No such verb.
+    UnknownVerb,
+    /// The line, the key or the value is longer than its limit.
+    TooLong,
+    /// The line is not UTF-8.
+    Utf8,
+    /// The connection ended in the middle of the line.
+    Incomplete,
+    /// The peer speaks HTTP; the connection is closed.
+    Http,
+    /// The engine failed.
+    Storage,
+    /// The secret is missing or wrong.
+    Auth,
+    /// The server was told never to do this.
+    Forbidden,
+    /// The server serves as many clients as it may.
+    Busy,
+}
+
+impl Code {
+    /// Every code.
+    pub(crate) const ALL: [Code; 10] = [
+        Code::Syntax,
+        Code::UnknownVerb,
+        Code::TooLong,
+        Code::Utf8,
+        Code::Incomplete,
+        Code::Http,
+        Code::Storage,
+        Code::Auth,
+        Code::Forbidden,
+        Code::Busy,
+    ];
+
+    /// The code's word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::Syntax => "syntax",
+            Code::UnknownVerb => "unknown-verb",
+            Code::TooLong => "too-long",
+            Code::Utf8 => "utf8",
+            Code::Incomplete => "incomplete",
+            Code::Http => "http",
+            Code::Storage => "storage",
+            Code::Auth => "auth",
+            Code::Forbidden => "forbidden",
+            Code::Busy => "busy",
         }
     }
 }

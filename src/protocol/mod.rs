@@ -38,8 +38,9 @@ mod reply;
 mod request;
 mod token;
 
-pub use self::reply::{Code, Fault, Reply, decode_reply, encode_reply};
+pub use self::reply::{Fault, Reply, decode_reply, encode_reply};
 pub use self::request::{Request, decode_request, encode_request};
+pub use crate::error::Code;
 
 /// Bytes a request line may have, its ending left out, unless set otherwise.
 pub const LINE_BYTES_MAX: usize = 1 << 20;

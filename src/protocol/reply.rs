@@ -6,7 +6,7 @@
 use super::SHOWN_CHARS_MAX;
 use super::request::words;
 use super::token::{Tokens, push_text, push_token};
-use crate::error::{KvsError, Result};
+use crate::error::{Code, KvsError, Result};
 
 /// Stands before each cause in the message of an error.
 const CAUSED_BY: &str = "; caused by: ";
@@ -58,63 +58,6 @@ impl From<&KvsError> for Fault {
             _ => Code::Storage,
         };
         Fault { code, messages: error.chain() }
-    }
-}
-
-/// The closed list of error codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// Not of the grammar, or the wrong number of words for the verb.
-    Syntax,
-    /// No such verb.
-    UnknownVerb,
-    /// The line, the key or the value is longer than its limit.
-    TooLong,
-    /// The line is not UTF-8.
-    Utf8,
-    /// The connection ended in the middle of the line.
-    Incomplete,
-    /// The peer speaks HTTP; the connection is closed.
-    Http,
-    /// The engine failed.
-    Storage,
-    /// The secret is missing or wrong.
-    Auth,
-    /// The server was told never to do this.
-    Forbidden,
-    /// The server serves as many clients as it may.
-    Busy,
-}
-
-impl Code {
-    /// Every code.
-    pub(super) const ALL: [Code; 10] = [
-        Code::Syntax,
-        Code::UnknownVerb,
-        Code::TooLong,
-        Code::Utf8,
-        Code::Incomplete,
-        Code::Http,
-        Code::Storage,
-        Code::Auth,
-        Code::Forbidden,
-        Code::Busy,
-    ];
-
-    /// The code's word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::Syntax => "syntax",
-            Code::UnknownVerb => "unknown-verb",
-            Code::TooLong => "too-long",
-            Code::Utf8 => "utf8",
-            Code::Incomplete => "incomplete",
-            Code::Http => "http",
-            Code::Storage => "storage",
-            Code::Auth => "auth",
-            Code::Forbidden => "forbidden",
-            Code::Busy => "busy",
-        }
     }
 }
 

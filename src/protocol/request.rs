@@ -4,8 +4,9 @@
 //! ([`token`](super::token)).
 
 use super::SHOWN_CHARS_MAX;
-use super::reply::{Code, Fault};
+use super::reply::Fault;
 use super::token::{Tokens, is_blank, push_token};
+use crate::error::Code;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

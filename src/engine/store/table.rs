@@ -42,8 +42,7 @@ use super::record::read_u32;
 /// four times less than which one is taken away. More saves memory, less saves
 /// comparisons.
 const BUCKET_FILL: usize = 110;
-/// Bytes of entries that a bucket has room for in itself: with its other fields
-/// it takes 256.
+/// Bytes of entries that a bucket has room for in itself; it takes 256 in all.
 const ROOM: usize = 230;
 /// Buckets that are allocated at a time.
 const CHUNK_BUCKETS: usize = 1024;
@@ -94,8 +93,7 @@ impl Table {
         self.keys
     }
 
-    /// Reads the buckets of these hashes, so that calls for them that follow
-    /// find them in the processor's cache.
+    /// Has the processor load the buckets of these hashes.
     pub(crate) fn fetch(&self, hashes: impl Iterator<Item = u64>) {
         let touch = |hash| {
             let bucket = self.bucket(hash);
