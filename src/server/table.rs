@@ -24,7 +24,7 @@ const STOP: usize = 0;
 const LISTENER: usize = 1;
 /// How long an idle client can be left out: what its first request may have to
 /// wait.
-const FULL_POLL_INTERVAL: Duration = Duration::from_millis(5);
+const FULL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a client that does nothing stays warm. Clients in a conversation
 /// are quicker, and people at a terminal do not notice the interval above.
 const WARM_MAX: Duration = Duration::from_millis(100);
