@@ -1,17 +1,15 @@
 //! One client: bytes in, lines executed, bytes out, and its end.
 //!
 //! Generic over the socket, so that everything here is tested without one.
-//! Not here: what a request does, when a turn's writes are safe, `poll`, other
-//! clients.
+//! Not here: what a request does, when writes are safe, `poll`, other clients.
 //!
 //! A turn is a transaction: nothing that it executes is final, and none of its
 //! replies is sent, before [`commit`](Connection::commit). When the engine
 //! could not keep the turn's writes, [`rollback`](Connection::rollback) has the
 //! same lines executed once more.
 //!
-//! The way of a connection: lines are executed until the peer ends its input,
-//! or a request or a web page's line ends the connection; what is left to send
-//! is sent; then it lingers ([`life`](super::life)).
+//! Lines are executed until the peer ends its input, or a line ends the connection;
+//! what is left to send is sent; then it lingers ([`life`](super::life)).
 
 use std::time::Instant;
 
@@ -24,8 +22,7 @@ use super::outcome::{Answer, Outcome, cut_off, too_long, unauthorised};
 use super::secret::Trust;
 use crate::protocol::Reply;
 
-/// Reads that a connection drops when the server ends and cannot wait: what
-/// a socket holds unread by default.
+/// Reads that are dropped when the server ends: what a socket holds by default.
 const FAREWELL_READS_MAX: usize = 16;
 
 /// Whether lines are executed.
@@ -106,8 +103,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Executes lines until there are no whole ones, `bytes_max` of input have
-    /// been, or too many replies wait. Returns the bytes of input executed.
+    /// Executes lines until there are no whole ones, `bytes_max` of input have been,
+    /// or too many replies wait. Returns the bytes of input executed.
     pub(super) fn execute(&mut self, bytes_max: usize, answerer: &mut impl Answer) -> usize {
         let start = self.inbox.executed();
         while self.can_execute() && self.inbox.executed() - start < bytes_max {
@@ -166,8 +163,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Takes back what this turn executed, and says how many bytes of input
-    /// that were: executing as many again executes the same lines.
+    /// Takes back what this turn executed; the bytes of input that this was.
+    /// Executing as many again executes the same lines.
     pub(super) fn rollback(&mut self) -> usize {
         self.outbox.rollback();
         (self.phase, self.trust) = self.turn_start;
@@ -198,8 +195,7 @@ impl<S: Socket> Connection<S> {
         Life::lingering(now)
     }
 
-    /// As [`drain`](Self::drain), but without lingering: once all is sent, what
-    /// has already come is dropped, and then the connection is.
+    /// As [`drain`](Self::drain), but drops what has come instead of lingering.
     pub(super) fn take_leave(&mut self, now: Instant, scratch: &mut [u8]) {
         if self.can_drain() {
             self.drain(now);
@@ -239,6 +235,11 @@ impl<S: Socket> Connection<S> {
     /// Whether executing would get further.
     pub(super) fn can_execute(&self) -> bool {
         self.inbox.is_pending() && self.may_execute()
+    }
+
+    /// Whether this or the next turn has something to do for it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.can_execute() || self.is_uncommitted()
     }
 
     /// Whether lines may be executed, if there are any.

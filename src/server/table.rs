@@ -100,7 +100,7 @@ impl Table {
             if self.polls[FIXED + index].is_ready() {
                 client.last_ready = now;
             } else if now.duration_since(client.last_ready) > WARM_MAX
-                && !client.connection.can_execute()
+                && !client.connection.is_busy()
             {
                 self.warm -= 1;
                 self.swap(index, self.warm);
@@ -221,5 +221,55 @@ impl Table {
     /// Waits for the clients, warm or not.
     pub(super) fn wait_for_all(&mut self, timeout: Duration) -> io::Result<usize> {
         poll::wait(&mut self.polls, Some(timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Reply, Request};
+    use crate::server::ServerOptions;
+    use crate::server::outcome::{Answer, Outcome};
+    use crate::server::secret::Trust;
+    use std::net::{Shutdown, TcpListener};
+    use std::os::fd::AsRawFd;
+
+    /// Says `PONG` to everything.
+    struct Pong;
+
+    impl Answer for Pong {
+        fn prefetch(&mut self, _keys: &[&str]) {}
+
+        fn answer(&mut self, _request: Request, _trust: &mut Trust) -> Outcome {
+            Outcome::Reply(Reply::Pong)
+        }
+    }
+
+    /// A client that sends this, was ready long ago, and is not read from yet.
+    fn quiet_client(listener: &TcpListener, bytes: &[u8]) -> (TcpStream, Client) {
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, address) = listener.accept().unwrap();
+        io::Write::write_all(&mut peer, bytes).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let fd = stream.as_raw_fd();
+        let connection = Connection::new(stream, &ServerOptions::default());
+        let last_ready = Instant::now().checked_sub(10 * WARM_MAX).unwrap();
+        (peer, Client { connection, peer: address, is_refused: false, fd, last_ready })
+    }
+
+    #[test]
+    fn who_waits_for_the_commit_of_a_turn_stays_warm_and_who_is_idle_cools() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (_peer, mut client) = quiet_client(&listener, b"PING\n");
+        client.connection.fill(&mut [0; 100]);
+        client.connection.execute(100, &mut Pong);
+        let mut table = Table::new(None, listener.as_raw_fd());
+        table.add(client);
+        table.polls[FIXED] = PollFd::nothing();
+        table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
+        assert_eq!(table.warm().len(), 1);
+        table.warm()[0].connection.commit();
+        table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
+        assert_eq!(table.warm().len(), 0);
     }
 }
