@@ -152,6 +152,41 @@ fn a_replay_answers_the_same_lines_and_no_others() {
 }
 
 #[test]
+fn lines_decoded_ahead_wait_when_too_many_replies_do_and_none_is_left_out() {
+    let lines: Vec<String> = (0..90).map(|nth| format!("GET {nth}\n")).collect();
+    let mut connection = connection(&[lines.concat().as_bytes()], false);
+    connection.fill(&mut [0; 1000]);
+    connection.execute(usize::MAX, &mut answer);
+    assert!(connection.waiting_bytes() < 2 * connection.outbox_bytes_max);
+    let replies: Vec<String> = (0..90).map(|nth| format!("VALUE {nth}\n")).collect();
+    assert_eq!(sent(&mut connection), replies.concat());
+}
+
+/// Takes note of the keys that it is told of.
+struct Noting(Vec<String>);
+
+impl Answer for Noting {
+    fn prefetch(&mut self, keys: &[&str]) {
+        self.0.extend(keys.iter().map(|key| (*key).to_owned()));
+    }
+
+    fn answer(&mut self, request: Request, _trust: &mut Trust) -> Outcome {
+        answer(request)
+    }
+}
+
+#[test]
+fn the_keys_that_a_group_reads_are_told_and_a_single_one_is_not() {
+    for (input, keys) in [(&b"GET a\nSET b 1\nGET c\n"[..], vec!["a", "c"]), (b"GET a\n", vec![])] {
+        let mut connection = connection(&[input], false);
+        connection.fill(&mut [0; 1000]);
+        let mut noting = Noting(Vec::new());
+        connection.execute(usize::MAX, &mut noting);
+        assert_eq!(noting.0, keys);
+    }
+}
+
+#[test]
 fn a_rollback_undoes_an_end() {
     let mut connection = connection(&[b"QUIT\n"], true);
     connection.fill(&mut [0; 1000]);
