@@ -171,7 +171,7 @@ impl<D: Disk> KvStore<D> {
         let options = options.within_limits();
         let directory = Directory::open(disk, directory.into())?;
         let Recovered { segments, index, marked } = recover(directory)?;
-        let how = if marked { "closed cleanly" } else { "recovered" };
+        let how = if marked { "nothing to recover" } else { "recovered" };
         logger::info!("{} keys in {} segments, {how}", index.len(), segments.count());
         let cache = Cache::new(options.cache_bytes, options.segment_bytes);
         let inner = Inner {
