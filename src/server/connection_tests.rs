@@ -197,6 +197,19 @@ fn a_rollback_undoes_an_end() {
 }
 
 #[test]
+fn a_rollback_undoes_trust() {
+    let mut options = options();
+    options.secret = crate::Secret::new("s".to_owned());
+    let chunks = VecDeque::from([b"PING\n".to_vec()]);
+    let mut connection = Connection::new(Script { chunks, ..Script::default() }, &options);
+    connection.fill(&mut [0; 1000]);
+    connection.execute(usize::MAX, &mut answer);
+    connection.trust = Trust::Trusted;
+    connection.rollback();
+    assert_eq!(connection.trust, Trust::Stranger);
+}
+
+#[test]
 fn nothing_after_the_end_is_looked_at_and_the_reply_survives() {
     for last in ["QUIT", "GET / HTTP/1.1"] {
         let input = format!("{last}\nPING\n");
