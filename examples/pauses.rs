@@ -72,14 +72,24 @@ struct Latencies {
 }
 
 impl Latencies {
-    /// Times `count` calls of `call`.
-    fn of(count: u64, mut call: impl FnMut(u64) -> kvs::Result<()>) -> kvs::Result<Latencies> {
+    /// Times `count` sets, and nothing else: `next_key` chooses each key before
+    /// the clock starts, and `look` is called between some of them.
+    fn of(
+        engine: &dyn KvsEngine,
+        count: u64,
+        mut next_key: impl FnMut(u64) -> String,
+        mut look: impl FnMut(),
+    ) -> kvs::Result<Latencies> {
         let mut nanos = Vec::with_capacity(count as usize);
         let begun = Instant::now();
         for nth in 0..count {
+            let (key, value) = (next_key(nth), "v".repeat(VALUE_BYTES));
             let start = Instant::now();
-            call(nth)?;
+            engine.set(key, value)?;
             nanos.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
+            if nth % LOOK_EVERY == 0 {
+                look();
+            }
         }
         let total = begun.elapsed();
         nanos.sort_unstable();
@@ -136,17 +146,13 @@ fn write_all(
     keys: u64,
     overwrites: u64,
 ) -> kvs::Result<()> {
-    let value = "v".repeat(VALUE_BYTES);
     let written_before = process_figure("io", "write_bytes:");
-    Latencies::of(keys, |nth| engine.set(key(nth), value.clone()))?.print("  load");
+    Latencies::of(engine, keys, key, || {})?.print("  load");
     let mut random = Random(42);
     let mut peak = 0;
-    let latencies = Latencies::of(overwrites, |nth| {
-        if nth % LOOK_EVERY == 0 {
-            peak = peak.max(disk_bytes(directory));
-        }
-        engine.set(key(choice.key(&mut random, keys)), value.clone())
-    })?;
+    let next_key = |_| key(choice.key(&mut random, keys));
+    let look = || peak = peak.max(disk_bytes(directory));
+    let latencies = Latencies::of(engine, overwrites, next_key, look)?;
     latencies.print("  overwrite");
     let live = keys * (16 + VALUE_BYTES as u64);
     let user = (keys + overwrites) * (16 + VALUE_BYTES as u64);
