@@ -26,7 +26,7 @@ use super::disk::{Disk, DiskFile};
 use super::index::Location;
 use super::record::{self, Damage, Kind, Record};
 use super::segment::Segment;
-use crate::error::Result;
+use crate::error::{KvsError, Result};
 use crate::logger;
 
 /// Bytes that are cleaned for each byte written. The bound on disk use follows:
@@ -189,14 +189,14 @@ impl<D: Disk> Inner<D> {
     }
 
     /// Ends compaction until the store is opened anew, and says why.
-    fn stop_cleaning(&mut self, error: &crate::KvsError) {
+    fn stop_cleaning(&mut self, error: &KvsError) {
         self.cleaner.stopped = true;
         logger::error!("compaction ends until the next start: {}", error.chain().join(": "));
     }
 
     /// Looks at the next records of the oldest segment and copies the live ones.
     fn clean(&mut self) -> Result<bool> {
-        let Some((number, mut offset)) = self.cursor() else { return Ok(false) };
+        let Some((number, offset)) = self.cursor() else { return Ok(false) };
         let Some(segment) = self.segments.get(number)? else { return Ok(false) };
         let (salt, end) = (segment.header.salt, segment.len);
         let mut ahead = std::mem::take(&mut self.cleaner.ahead);
@@ -204,18 +204,23 @@ impl<D: Disk> Inner<D> {
         if let Err(Damage::Cut(len)) = record::decode(bytes, salt) {
             bytes = ahead.bytes(segment, offset, len)?;
         }
-        let records = intact(bytes, salt)
-            .map_err(|(at, damage)| self.segments.corrupt(number, offset + at as u64, damage))?;
-        self.index.fetch(records.iter().map(|record| record.key));
-        for record in &records {
-            self.copy_if_live(record, number, offset);
-            offset += record.len() as u64;
+        let mut records = intact(bytes, salt).map_err(|(at, damage)| {
+            KvsError::corrupt(&segment.path, offset + at as u64, damage.to_string())
+        })?;
+        let looked_at: usize = records.iter().map(|(_, record)| record.len()).sum();
+        records.retain(|(at, record)| {
+            record.kind == Kind::Set && !segment.dead.contains(offset + *at as u64)
+        });
+        self.index.fetch(records.iter().map(|(_, record)| record.key));
+        for (at, record) in &records {
+            self.copy_if_live(record, number, offset + *at as u64);
         }
         drop(records);
         self.cleaner.ahead = ahead;
         self.settle();
-        self.cleaner.cursor = Some((number, offset));
-        if offset == end {
+        let next = offset + looked_at as u64;
+        self.cleaner.cursor = Some((number, next));
+        if next == end {
             self.retire(number, end);
         }
         Ok(true)
@@ -233,10 +238,10 @@ impl<D: Disk> Inner<D> {
         self.cleaner.cursor
     }
 
-    /// Copies a record to the head if it is the newest of its key.
+    /// Copies a set to the head if it is the newest of its key.
     fn copy_if_live(&mut self, record: &Record<'_>, segment: u32, offset: u64) {
         let is_here = |at: Location| at.segment == segment && u64::from(at.offset) == offset;
-        if record.kind == Kind::Set && self.index.get(record.key).is_some_and(is_here) {
+        if self.index.get(record.key).is_some_and(is_here) {
             self.stage(Kind::Set, record.key, record.value);
         }
     }
@@ -263,16 +268,20 @@ impl<D: Disk> Inner<D> {
     }
 }
 
-/// The records that `bytes` begin with, but for one that is cut off at their
-/// end; at least one. Else where damage is, and which.
-fn intact(bytes: &[u8], salt: u32) -> std::result::Result<Vec<Record<'_>>, (usize, Damage)> {
+/// The records that `bytes` begin with, each with where it does, but for one
+/// that is cut off at their end; at least one. Else where damage is, and which.
+fn intact(
+    bytes: &[u8],
+    salt: u32,
+) -> std::result::Result<Vec<(usize, Record<'_>)>, (usize, Damage)> {
     let mut records = Vec::with_capacity(bytes.len() / record::HEADER_BYTES);
     let mut at = 0;
     while at < bytes.len() {
         match record::decode(&bytes[at..], salt) {
             Ok(record) => {
-                at += record.len();
-                records.push(record);
+                let len = record.len();
+                records.push((at, record));
+                at += len;
             }
             Err(Damage::Cut(_)) if at > 0 => break,
             Err(damage) => return Err((at, damage)),

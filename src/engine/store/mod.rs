@@ -21,6 +21,7 @@
 mod cache;
 mod compact;
 mod crc32;
+mod dead;
 mod directory;
 #[doc(hidden)]
 pub mod disk;

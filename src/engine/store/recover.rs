@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::dead::Dead;
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
 use super::index::Index;
@@ -120,7 +121,8 @@ fn read<D: Disk>(
         check_header(&path, header, number, store)?;
         let Played { len, synced, end } = player.play(&path, header, &bytes)?;
         let room = bytes.len() as u64;
-        let mut segment = Segment { path, header, len, synced, begun: len, room, file: None };
+        let dead = Dead::default();
+        let mut segment = Segment { path, header, len, synced, begun: len, room, dead, file: None };
         if !matches!(end, End::Continued) {
             check_newest(directory, &segment, &end, newest)?;
             check_oldest(directory, oldest, player.retired)?;

@@ -30,6 +30,7 @@
 use std::path::{Path, PathBuf};
 
 use super::crc32::crc32c;
+use super::dead::Dead;
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile, read_full, write_full};
 use super::record::read_u32;
@@ -127,6 +128,8 @@ pub(crate) struct Segment<F> {
     pub(crate) begun: u64,
     /// Bytes in the file: those from `len` on are zeros, to be written over.
     pub(crate) room: u64,
+    /// Which of its records are dead.
+    pub(crate) dead: Dead,
     /// Its open file; `None` while it is closed to save a descriptor.
     pub(crate) file: Option<F>,
 }
@@ -144,7 +147,16 @@ impl<F: DiskFile> Segment<F> {
             .map_err(KvsError::io(format!("cannot write the header of {}", path.display())))?;
         directory.sync()?;
         let len = HEADER_BYTES as u64;
-        Ok(Segment { path, header, len, synced: len, begun: len, room: len, file: Some(file) })
+        Ok(Segment {
+            path,
+            header,
+            len,
+            synced: len,
+            begun: len,
+            room: len,
+            dead: Dead::default(),
+            file: Some(file),
+        })
     }
 
     /// The open file.

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::fmt::Display;
 
+use super::dead::Dead;
 use super::directory::Directory;
 use super::disk::Disk;
 use super::segment::Segment;
@@ -86,6 +87,15 @@ impl<D: Disk> Segments<D> {
             self.open.push_back(number);
         }
         Ok(self.list.get(at))
+    }
+
+    /// The dead records of the segment with this number.
+    pub(crate) fn dead_mut(&mut self, number: u32) -> Option<&mut Dead> {
+        if number == self.active.header.number {
+            return Some(&mut self.active.dead);
+        }
+        let at = number.checked_sub(self.older_number(0)?)?;
+        self.list.get_mut(at as usize).map(|segment| &mut segment.dead)
     }
 
     /// Makes room for one more open file, at the cost of the one opened first.

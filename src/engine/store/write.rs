@@ -93,8 +93,14 @@ impl<D: Disk> Inner<D> {
     /// records at once, as that is faster, and before anybody asks it.
     pub(super) fn settle(&mut self) {
         let Batch { unsettled, replaced, .. } = &mut self.batch;
+        let settled = replaced.len();
         self.index.play(unsettled, |location| replaced.push(location));
         unsettled.clear();
+        for location in replaced[settled..].iter().flatten() {
+            if let Some(dead) = self.segments.dead_mut(location.segment) {
+                dead.insert(location.offset.into());
+            }
+        }
     }
 
     /// Adds a record to the batch; where it will be.
@@ -189,6 +195,11 @@ impl<D: Disk> Inner<D> {
         }
         for (key, replaced) in keys.into_iter().zip(&self.batch.replaced).rev() {
             self.index.restore(key, *replaced);
+        }
+        for location in self.batch.replaced.iter().flatten() {
+            if let Some(dead) = self.segments.dead_mut(location.segment) {
+                dead.remove(location.offset.into());
+            }
         }
         self.batch.clear();
         self.cleaner.undo_batch(segment, start);
