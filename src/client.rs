@@ -12,6 +12,7 @@
 //! * Sending cannot block for good on a server that waits to be read from: no
 //!   more than [`WINDOW_BYTES_MAX`] of requests, or a single one, are unanswered.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -71,7 +72,10 @@ impl KvsClient {
 
     /// Sets the value of a key.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) -> Result<()> {
-        match self.request(Request::Set { key: key.into(), value: value.into() })? {
+        match self.request(Request::Set {
+            key: Cow::Owned(key.into()),
+            value: Cow::Owned(value.into()),
+        })? {
             Reply::Ok => Ok(()),
             reply => Err(self.unexpected(reply)),
         }
@@ -79,7 +83,7 @@ impl KvsClient {
 
     /// The value of a key; `None` when it has none.
     pub fn get(&mut self, key: impl Into<String>) -> Result<Option<String>> {
-        match self.request(Request::Get { key: key.into() })? {
+        match self.request(Request::Get { key: Cow::Owned(key.into()) })? {
             Reply::Value(value) => Ok(Some(value)),
             Reply::NotFound => Ok(None),
             reply => Err(self.unexpected(reply)),
@@ -92,7 +96,7 @@ impl KvsClient {
     ///
     /// [`KvsError::KeyNotFound`] when there is none.
     pub fn remove(&mut self, key: impl Into<String>) -> Result<()> {
-        match self.request(Request::Remove { key: key.into() })? {
+        match self.request(Request::Remove { key: Cow::Owned(key.into()) })? {
             Reply::Ok => Ok(()),
             Reply::NotFound => Err(KvsError::KeyNotFound),
             reply => Err(self.unexpected(reply)),
@@ -101,7 +105,7 @@ impl KvsClient {
 
     /// Says the secret that the server was given.
     pub fn authenticate(&mut self, token: impl Into<String>) -> Result<()> {
-        match self.request(Request::Auth { token: token.into() })? {
+        match self.request(Request::Auth { token: Cow::Owned(token.into()) })? {
             Reply::Ok => Ok(()),
             reply => Err(self.unexpected(reply)),
         }

@@ -117,8 +117,8 @@ fn a_pipeline_goes_in_windows_and_keeps_order() {
     let big = "x".repeat(3 * WINDOW_BYTES_MAX);
     let keys: Vec<String> =
         (0..2_000).map(|nth| if nth % 500 == 9 { big.clone() } else { nth.to_string() }).collect();
-    let requests: Vec<Request> = keys.iter().map(|key| Request::Get { key: key.clone() }).collect();
-    let expected: Vec<Reply> = keys.into_iter().map(Reply::Value).collect();
+    let requests: Vec<Request> = keys.iter().map(|key| Request::Get { key: key.into() }).collect();
+    let expected: Vec<Reply> = keys.iter().cloned().map(Reply::Value).collect();
     assert_eq!(client.pipeline(&requests).unwrap(), expected);
     assert_eq!(client.pipeline(&[]).unwrap(), []);
     drop(client);

@@ -32,6 +32,12 @@ pub trait KvsEngine {
     /// Sets the value of a key, whether or not it has one.
     fn set(&self, key: String, value: String) -> Result<()>;
 
+    /// [`set`](Self::set) for a caller that keeps key and value: an engine that
+    /// copies them anyway spares it two more copies.
+    fn set_str(&self, key: &str, value: &str) -> Result<()> {
+        self.set(key.to_owned(), value.to_owned())
+    }
+
     /// The value of a key; `None` when it has none.
     fn get(&self, key: String) -> Result<Option<String>>;
 
@@ -66,6 +72,10 @@ pub trait KvsEngine {
 impl<E: KvsEngine + ?Sized> KvsEngine for Box<E> {
     fn set(&self, key: String, value: String) -> Result<()> {
         (**self).set(key, value)
+    }
+
+    fn set_str(&self, key: &str, value: &str) -> Result<()> {
+        (**self).set_str(key, value)
     }
 
     fn get(&self, key: String) -> Result<Option<String>> {

@@ -77,7 +77,7 @@ pub fn decode_reply(line: &[u8]) -> Result<Reply> {
         ("VALUE", _) => {
             let [value] = words(&mut Tokens::new(rest, 0), "VALUE token")
                 .map_err(|fault| bad(fault.messages.concat()))?;
-            Some(Reply::Value(value))
+            Some(Reply::Value(value.into_owned()))
         }
         ("STATS", _) => {
             rest.split_whitespace().map(decode_stat).collect::<Option<_>>().map(Reply::Stats)

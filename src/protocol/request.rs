@@ -3,6 +3,8 @@
 //! Not here: replies ([`reply`](super::reply)), and words
 //! ([`token`](super::token)).
 
+use std::borrow::Cow;
+
 use super::SHOWN_CHARS_MAX;
 use super::reply::Fault;
 use super::token::{Tokens, is_blank, push_token};
@@ -10,28 +12,28 @@ use crate::error::Code;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum Request<'a> {
     /// `SET key value`
     Set {
         /// The key to set.
-        key: String,
+        key: Cow<'a, str>,
         /// Its new value.
-        value: String,
+        value: Cow<'a, str>,
     },
     /// `GET key`
     Get {
         /// The key to read.
-        key: String,
+        key: Cow<'a, str>,
     },
     /// `RM key`
     Remove {
         /// The key to remove.
-        key: String,
+        key: Cow<'a, str>,
     },
     /// `AUTH token`
     Auth {
         /// What should be the server's secret.
-        token: String,
+        token: Cow<'a, str>,
     },
     /// `PING`
     Ping,
@@ -52,7 +54,7 @@ pub enum Request {
 /// The fault to answer. A line that is no request and looks like HTTP gives
 /// [`Code::Http`]: a web page can make a browser send such lines, so the
 /// connection ends before what follows them is looked at.
-pub fn decode_request(line: &[u8]) -> std::result::Result<Request, Fault> {
+pub fn decode_request(line: &[u8]) -> std::result::Result<Request<'_>, Fault> {
     let request = match str::from_utf8(line) {
         Ok(line) => decode_words(line),
         Err(error) => Err(Fault::new(
@@ -69,7 +71,7 @@ pub fn decode_request(line: &[u8]) -> std::result::Result<Request, Fault> {
 }
 
 /// Reads a line of UTF-8 as a request.
-fn decode_words(line: &str) -> std::result::Result<Request, Fault> {
+fn decode_words(line: &str) -> std::result::Result<Request<'_>, Fault> {
     let verb_len = line.bytes().position(is_blank).unwrap_or(line.len());
     let verb = &line[..verb_len];
     let mut tokens = Tokens::new(line, verb_len);
@@ -98,13 +100,13 @@ fn decode_words(line: &str) -> std::result::Result<Request, Fault> {
 }
 
 /// Exactly `N` tokens, all that are left.
-pub(super) fn words<const N: usize>(
-    tokens: &mut Tokens<'_>,
+pub(super) fn words<'a, const N: usize>(
+    tokens: &mut Tokens<'a>,
     usage: &str,
-) -> std::result::Result<[String; N], Fault> {
+) -> std::result::Result<[Cow<'a, str>; N], Fault> {
     let syntax = |message| Fault::new(Code::Syntax, message);
     let wrong_count = || syntax(format!("usage: {usage}"));
-    let mut words = [const { String::new() }; N];
+    let mut words = [const { Cow::Borrowed("") }; N];
     for word in &mut words {
         *word = tokens.next().map_err(syntax)?.ok_or_else(wrong_count)?;
     }
@@ -135,8 +137,8 @@ fn looks_like_http(line: &[u8]) -> bool {
 }
 
 /// Appends a request's line, ending included.
-pub fn encode_request(request: &Request, out: &mut Vec<u8>) {
-    let (verb, words): (&[u8], &[&String]) = match request {
+pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
+    let (verb, words): (&[u8], &[&str]) = match request {
         Request::Set { key, value } => (b"SET", &[key, value]),
         Request::Get { key } => (b"GET", &[key]),
         Request::Remove { key } => (b"RM", &[key]),

@@ -1,5 +1,7 @@
 //! Every verb, reply and fault, there and back.
 
+use std::borrow::Cow;
+
 use super::*;
 use crate::KvsError;
 
@@ -28,14 +30,14 @@ fn fault(line: &[u8]) -> String {
 
 #[test]
 fn every_request_has_its_line() {
-    let (key, value) = ("a b".to_owned(), "1".to_owned());
+    let (key, value) = (Cow::Borrowed("a b"), Cow::Borrowed("1"));
     for (request, line) in [
         (Request::Set { key: key.clone(), value }, "SET \"a b\" 1"),
         (Request::Get { key: key.clone() }, "GET \"a b\""),
         (Request::Remove { key }, "RM \"a b\""),
         (Request::Ping, "PING"),
         (Request::Stats, "STATS"),
-        (Request::Auth { token: "a b".to_owned() }, "AUTH \"a b\""),
+        (Request::Auth { token: "a b".into() }, "AUTH \"a b\""),
         (Request::Help, "HELP"),
         (Request::Quit, "QUIT"),
         (Request::Shutdown, "SHUTDOWN"),

@@ -10,6 +10,8 @@
 //!   character (`no_control_character_is_ever_sent`): no value can end a line,
 //!   or tell a terminal what to do.
 
+use std::borrow::Cow;
+
 /// Bytes that are looked at together: as few comparisons of a vector each.
 const CHUNK_BYTES: usize = 32;
 
@@ -49,7 +51,7 @@ impl<'a> Tokens<'a> {
     /// # Errors
     ///
     /// What is wrong with it, and at which byte of the line, counted from 1.
-    pub(super) fn next(&mut self) -> Result<Option<String>, String> {
+    pub(super) fn next(&mut self) -> Result<Option<Cow<'a, str>>, String> {
         let bytes = self.line.as_bytes();
         while bytes.get(self.at).is_some_and(|byte| is_blank(*byte)) {
             self.at += 1;
@@ -59,9 +61,9 @@ impl<'a> Tokens<'a> {
         let end = start + len;
         if bytes.get(end).is_none_or(|byte| is_blank(*byte)) {
             self.at = end;
-            return Ok((len > 0).then(|| self.line[start..end].to_owned()));
+            return Ok((len > 0).then(|| Cow::Borrowed(&self.line[start..end])));
         }
-        self.next_special().map(Some)
+        self.next_special().map(|token| Some(Cow::Owned(token)))
     }
 
     /// The token that begins here, character by character.
@@ -177,7 +179,7 @@ mod tests {
         let mut tokens = Tokens::new(line, 0);
         let mut all = Vec::new();
         while let Some(token) = tokens.next()? {
-            all.push(token);
+            all.push(token.into_owned());
         }
         Ok(all)
     }

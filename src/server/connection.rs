@@ -1,7 +1,7 @@
 //! One client: bytes in, lines executed, bytes out, and its end.
 //!
 //! Generic over the socket, so that everything here is tested without one.
-//! Not here: what a request does, when writes are safe, `poll`, other clients.
+//! Not here: what a request does, when writes are safe, other clients.
 //!
 //! A turn is a transaction: nothing that it executes is final, and none of its
 //! replies is sent, before [`commit`](Connection::commit). When the engine
@@ -14,8 +14,8 @@
 use std::time::Instant;
 
 use super::group::{Asked, keys, take_group};
-use super::inbox::Inbox;
-use super::life::{Life, Socket};
+use super::inbox::{Inbox, Place};
+use super::life::{Life, Phase, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
 use super::outcome::{Answer, Outcome, cut_off, too_long, unauthorised};
@@ -24,17 +24,6 @@ use crate::protocol::Reply;
 
 /// Reads that are dropped when the server ends: what a socket holds by default.
 const FAREWELL_READS_MAX: usize = 16;
-
-/// Whether lines are executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// They are.
-    Serving,
-    /// No more; the connection ends when the replies are out.
-    Closing,
-    /// No more; the client waits for the server's end.
-    AwaitsEnd,
-}
 
 /// One client.
 #[derive(Debug)]
@@ -106,23 +95,38 @@ impl<S: Socket> Connection<S> {
     /// Executes lines until there are no whole ones, `bytes_max` of input have been,
     /// or too many replies wait. Returns the bytes of input executed.
     pub(super) fn execute(&mut self, bytes_max: usize, answerer: &mut impl Answer) -> usize {
-        let start = self.inbox.executed();
-        while self.can_execute() && self.inbox.executed() - start < bytes_max {
-            let group = take_group(&mut self.inbox);
-            answerer.prefetch(&keys(&group));
-            for (place, asked) in group {
-                if !self.may_execute() || place.executed - start >= bytes_max {
-                    self.inbox.go_back(place);
-                    break;
-                }
-                self.execute_one(asked, answerer);
-            }
+        // Out of the connection, as requests borrow from it.
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let start = inbox.executed();
+        while inbox.is_pending() && self.may_execute() && inbox.executed() - start < bytes_max {
+            let group = take_group(&mut inbox);
+            let rest = self.execute_group(group, start + bytes_max, answerer);
+            rest.into_iter().for_each(|place| inbox.go_back(place));
         }
+        self.inbox = inbox;
         self.inbox.executed() - start
     }
 
+    /// Executes the lines of a group that begin before `end`, as long as lines may be
+    /// executed; where the first begins that was not.
+    fn execute_group(
+        &mut self,
+        group: Vec<(Place, Asked<'_>)>,
+        end: usize,
+        answerer: &mut impl Answer,
+    ) -> Option<Place> {
+        answerer.prefetch(&keys(&group));
+        for (place, asked) in group {
+            if !self.may_execute() || place.executed >= end {
+                return Some(place);
+            }
+            self.execute_one(asked, answerer);
+        }
+        None
+    }
+
     /// Executes what one line asks.
-    fn execute_one(&mut self, asked: Asked, answerer: &mut impl Answer) {
+    fn execute_one(&mut self, asked: Asked<'_>, answerer: &mut impl Answer) {
         let outcome = match asked {
             Asked::Request(request) if !self.trust.covers(&request) => {
                 Outcome::Reply(unauthorised())
@@ -138,11 +142,6 @@ impl<S: Socket> Connection<S> {
                 return;
             }
         };
-        self.conclude(outcome);
-    }
-
-    /// Does what came of a request.
-    fn conclude(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Reply(reply) => self.outbox.push(&reply),
             Outcome::Last(reply) => {

@@ -71,7 +71,7 @@ impl<F: FnMut(Request) -> Outcome> Answer for F {
 fn answer(request: Request) -> Outcome {
     Outcome::Reply(match request {
         Request::Ping => Reply::Pong,
-        Request::Get { key } => Reply::Value(key),
+        Request::Get { key } => Reply::Value(key.into_owned()),
         Request::Quit => return Outcome::Last(Reply::Ok),
         Request::Shutdown => return Outcome::Later,
         _ => Reply::Ok,
@@ -145,7 +145,7 @@ fn a_replay_answers_the_same_lines_and_no_others() {
     connection.fill(&mut [0; 1000]);
     assert_eq!(connection.execute(6, &mut answer), 11);
     let executed = connection.rollback();
-    let mut refuse = |_| Outcome::Reply(Reply::NotFound);
+    let mut refuse = |_: Request<'_>| Outcome::Reply(Reply::NotFound);
     assert_eq!(connection.execute(executed, &mut refuse), 11);
     connection.commit();
     assert_eq!(sent(&mut connection), "NOT_FOUND\nNOT_FOUND\nOK\n");

@@ -141,12 +141,12 @@ impl<E: KvsEngine + ?Sized> Answer for Executor<'_, E> {
         self.engine.prefetch(keys);
     }
 
-    fn answer(&mut self, request: Request, trust: &mut Trust) -> Outcome {
+    fn answer(&mut self, request: Request<'_>, trust: &mut Trust) -> Outcome {
         self.requests += 1;
         Outcome::Reply(match request {
-            Request::Set { key, value } => self.write(|engine| engine.set(key, value)),
-            Request::Remove { key } => self.write(|engine| engine.remove(key)),
-            Request::Get { key } => self.get(key),
+            Request::Set { key, value } => self.write(|engine| engine.set_str(&key, &value)),
+            Request::Remove { key } => self.write(|engine| engine.remove(key.into_owned())),
+            Request::Get { key } => self.get(key.into_owned()),
             Request::Auth { token } => self.authenticate(&token, trust),
             Request::Ping => Reply::Pong,
             Request::Stats => self.stats(),

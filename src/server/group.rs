@@ -15,9 +15,9 @@ const GROUP_BYTES_MAX: usize = 16 << 10;
 
 /// What a piece of input asks for.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum Asked<'a> {
     /// A request.
-    Request(Request),
+    Request(Request<'a>),
     /// None: the line is wrong.
     Fault(Fault),
     /// None: the line is over the limit.
@@ -29,12 +29,13 @@ pub(super) enum Asked {
 }
 
 /// The next lines, and where each began.
-pub(super) fn take_group(inbox: &mut Inbox) -> Vec<(Place, Asked)> {
-    let mut group = Vec::new();
-    let start = inbox.executed();
-    while group.len() < GROUP_LINES_MAX && inbox.executed() - start < GROUP_BYTES_MAX {
-        let place = inbox.place();
-        let asked = match inbox.next() {
+pub(super) fn take_group(inbox: &mut Inbox) -> Vec<(Place, Asked<'_>)> {
+    let mut group = Vec::with_capacity(GROUP_LINES_MAX);
+    let mut pieces = inbox.pieces();
+    let start = pieces.place().executed;
+    while group.len() < GROUP_LINES_MAX && pieces.place().executed - start < GROUP_BYTES_MAX {
+        let place = pieces.place();
+        let asked = match pieces.next() {
             Piece::Line(line) => decode_request(line).map_or_else(Asked::Fault, Asked::Request),
             Piece::TooLong => Asked::TooLong,
             Piece::CutOff => Asked::CutOff,
@@ -52,11 +53,11 @@ pub(super) fn take_group(inbox: &mut Inbox) -> Vec<(Place, Asked)> {
 }
 
 /// The keys that a group reads; none for a single line, which gains nothing.
-pub(super) fn keys(group: &[(Place, Asked)]) -> Vec<&str> {
+pub(super) fn keys<'a>(group: &'a [(Place, Asked<'_>)]) -> Vec<&'a str> {
     let mut keys = Vec::new();
     for (_, asked) in group.iter().filter(|_| group.len() > 1) {
         if let Asked::Request(Request::Get { key }) = asked {
-            keys.push(key.as_str());
+            keys.push(key.as_ref());
         }
     }
     keys

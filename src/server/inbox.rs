@@ -46,7 +46,7 @@ pub(super) struct Place {
 }
 
 /// What a client has sent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Inbox {
     /// What is not committed.
     bytes: Vec<u8>,
@@ -89,61 +89,15 @@ impl Inbox {
         self.pending = true;
     }
 
-    /// Hands out the next piece.
-    pub(super) fn next(&mut self) -> Piece<'_> {
-        match self.find_newline() {
-            Some(newline) => self.take_line(newline),
-            None => self.take_rest(),
+    /// What there is, to be handed out piece by piece.
+    pub(super) fn pieces(&mut self) -> Pieces<'_> {
+        Pieces {
+            bytes: &self.bytes,
+            line_bytes_max: self.line_bytes_max,
+            ended: self.ended,
+            place: &mut self.place,
+            pending: &mut self.pending,
         }
-    }
-
-    /// Where the line that is due ends, looking only at what was not looked at.
-    fn find_newline(&mut self) -> Option<usize> {
-        // std's way to the C library's memchr, which compares many bytes at a
-        // time; it cannot fail on a slice.
-        let mut rest = &self.bytes[self.place.scanned..];
-        self.place.scanned += rest.skip_until(b'\n').unwrap_or_default();
-        let last = self.place.scanned.checked_sub(1)?;
-        (last >= self.place.executed && self.bytes[last] == b'\n').then_some(last)
-    }
-
-    /// Hands out the line that ends at `newline`.
-    fn take_line(&mut self, newline: usize) -> Piece<'_> {
-        let line = without_cr(&self.bytes[self.place.executed..newline]);
-        self.place.executed = newline + 1;
-        let is_rest_of_skipped = std::mem::take(&mut self.place.skipping);
-        match line.len() {
-            _ if is_rest_of_skipped => Piece::Nothing,
-            0 => Piece::Nothing,
-            len if len > self.line_bytes_max => Piece::TooLong,
-            _ => Piece::Line(line),
-        }
-    }
-
-    /// Hands out what follows from the bytes after the last newline.
-    fn take_rest(&mut self) -> Piece<'_> {
-        let rest = &self.bytes[self.place.executed..];
-        let is_empty = without_cr(rest).is_empty() || self.place.skipping;
-        // One byte more than a line may have can still be its carriage return.
-        let is_too_long = rest.len() > self.line_bytes_max.saturating_add(1);
-        if is_too_long || self.place.skipping || self.ended {
-            self.place.executed = self.bytes.len();
-        }
-        if is_too_long && !self.place.skipping {
-            self.place.skipping = true;
-            return Piece::TooLong;
-        }
-        self.pending = self.ended && !is_empty;
-        match (self.ended, is_empty) {
-            (false, _) => Piece::Wait,
-            (true, false) => Piece::CutOff,
-            (true, true) => Piece::End,
-        }
-    }
-
-    /// Where it is: [`go_back`](Self::go_back) leads there until the next commit.
-    pub(super) fn place(&self) -> Place {
-        self.place
     }
 
     /// Takes back what was handed out since, to be handed out again.
@@ -187,6 +141,79 @@ impl Inbox {
     /// Whether no more bytes come.
     pub(super) fn is_ended(&self) -> bool {
         self.ended
+    }
+}
+
+/// The pieces of an inbox, which stay as they are while it is borrowed.
+pub(super) struct Pieces<'a> {
+    /// What is not committed.
+    bytes: &'a [u8],
+    /// As in the inbox.
+    line_bytes_max: usize,
+    /// As in the inbox.
+    ended: bool,
+    /// Where the next piece begins.
+    place: &'a mut Place,
+    /// Whether there may be one.
+    pending: &'a mut bool,
+}
+
+impl<'a> Pieces<'a> {
+    /// Hands out the next piece.
+    pub(super) fn next(&mut self) -> Piece<'a> {
+        match self.find_newline() {
+            Some(newline) => self.take_line(newline),
+            None => self.take_rest(),
+        }
+    }
+
+    /// Where the line that is due ends, looking only at what was not looked at.
+    fn find_newline(&mut self) -> Option<usize> {
+        // std's way to the C library's memchr, which compares many bytes at a
+        // time; it cannot fail on a slice.
+        let mut rest = &self.bytes[self.place.scanned..];
+        self.place.scanned += rest.skip_until(b'\n').unwrap_or_default();
+        let last = self.place.scanned.checked_sub(1)?;
+        (last >= self.place.executed && self.bytes[last] == b'\n').then_some(last)
+    }
+
+    /// Hands out the line that ends at `newline`.
+    fn take_line(&mut self, newline: usize) -> Piece<'a> {
+        let line = without_cr(&self.bytes[self.place.executed..newline]);
+        self.place.executed = newline + 1;
+        let is_rest_of_skipped = std::mem::take(&mut self.place.skipping);
+        match line.len() {
+            _ if is_rest_of_skipped => Piece::Nothing,
+            0 => Piece::Nothing,
+            len if len > self.line_bytes_max => Piece::TooLong,
+            _ => Piece::Line(line),
+        }
+    }
+
+    /// Hands out what follows from the bytes after the last newline.
+    fn take_rest(&mut self) -> Piece<'a> {
+        let rest = &self.bytes[self.place.executed..];
+        let is_empty = without_cr(rest).is_empty() || self.place.skipping;
+        // One byte more than a line may have can still be its carriage return.
+        let is_too_long = rest.len() > self.line_bytes_max.saturating_add(1);
+        if is_too_long || self.place.skipping || self.ended {
+            self.place.executed = self.bytes.len();
+        }
+        if is_too_long && !self.place.skipping {
+            self.place.skipping = true;
+            return Piece::TooLong;
+        }
+        *self.pending = self.ended && !is_empty;
+        match (self.ended, is_empty) {
+            (false, _) => Piece::Wait,
+            (true, false) => Piece::CutOff,
+            (true, true) => Piece::End,
+        }
+    }
+
+    /// Where it is: [`go_back`](Inbox::go_back) leads there until the next commit.
+    pub(super) fn place(&self) -> Place {
+        *self.place
     }
 }
 

@@ -22,7 +22,7 @@ fn pieces(chunks: &[&[u8]]) -> Vec<String> {
 /// Notes all pieces that answers are due for.
 fn hand_out(inbox: &mut Inbox, seen: &mut Vec<String>) {
     while inbox.is_pending() {
-        match inbox.next() {
+        match inbox.pieces().next() {
             Piece::Nothing | Piece::Wait | Piece::End => {}
             Piece::Line(line) => seen.push(String::from_utf8_lossy(line).into_owned()),
             piece => seen.push(format!("{piece:?}")),
@@ -74,28 +74,28 @@ fn the_end_cuts_off_no_more_than_a_line() {
 fn an_endless_line_needs_no_more_memory_than_a_line() {
     let mut inbox = Inbox::new(LINE_BYTES_MAX);
     inbox.take_in(b"0123456789");
-    assert_eq!(inbox.next(), Piece::TooLong);
+    assert_eq!(inbox.pieces().next(), Piece::TooLong);
     for _ in 0..1000 {
         inbox.commit();
         inbox.take_in(b"0123456789");
-        assert_eq!(inbox.next(), Piece::Wait);
+        assert_eq!(inbox.pieces().next(), Piece::Wait);
     }
     assert!(inbox.bytes.capacity() <= LINE_BYTES_MAX + 1 + 10);
     inbox.take_in(b"\nPING\n");
-    assert_eq!(inbox.next(), Piece::Nothing);
-    assert_eq!(inbox.next(), Piece::Line(b"PING"));
+    assert_eq!(inbox.pieces().next(), Piece::Nothing);
+    assert_eq!(inbox.pieces().next(), Piece::Line(b"PING"));
 }
 
 #[test]
 fn a_rollback_hands_the_same_out_again() {
     let mut inbox = Inbox::new(LINE_BYTES_MAX);
     inbox.take_in(b"a\nb\n0123456789");
-    assert_eq!(inbox.next(), Piece::Line(b"a"));
+    assert_eq!(inbox.pieces().next(), Piece::Line(b"a"));
     inbox.commit();
     for _ in 0..2 {
-        assert_eq!(inbox.next(), Piece::Line(b"b"));
-        assert_eq!(inbox.next(), Piece::TooLong);
-        assert_eq!(inbox.next(), Piece::Wait);
+        assert_eq!(inbox.pieces().next(), Piece::Line(b"b"));
+        assert_eq!(inbox.pieces().next(), Piece::TooLong);
+        assert_eq!(inbox.pieces().next(), Piece::Wait);
         assert_eq!(inbox.rollback(), 12);
         assert!(inbox.is_pending());
     }
@@ -106,7 +106,7 @@ fn no_byte_is_searched_twice() {
     let mut inbox = Inbox::new(1 << 20);
     for length in 1..1000 {
         inbox.take_in(b"x");
-        assert_eq!(inbox.next(), Piece::Wait);
+        assert_eq!(inbox.pieces().next(), Piece::Wait);
         inbox.commit();
         assert_eq!(inbox.place.scanned, length);
     }

@@ -1,4 +1,4 @@
-//! What can still be done with a client's socket, and how that ends.
+//! What is still done for a client and with its socket, and how that ends.
 //!
 //! A socket that is closed with input unread is reset, and a reset destroys
 //! replies that the peer has not read yet. So a connection that is to end tells
@@ -26,6 +26,17 @@ impl Socket for TcpStream {
     fn end_writes(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
+}
+
+/// Whether lines are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// They are.
+    Serving,
+    /// No more; the connection ends when the replies are out.
+    Closing,
+    /// No more; the client waits for the server's end.
+    AwaitsEnd,
 }
 
 /// What can still be done with the socket.

@@ -11,7 +11,7 @@ pub(super) trait Answer {
     /// Takes note that these keys will be read by the requests that follow.
     fn prefetch(&mut self, keys: &[&str]);
     /// Carries out a request of a client that is trusted or not, which it may become.
-    fn answer(&mut self, request: Request, trust: &mut Trust) -> Outcome;
+    fn answer(&mut self, request: Request<'_>, trust: &mut Trust) -> Outcome;
 }
 
 /// What came of a request.

@@ -49,7 +49,7 @@ impl Trust {
     }
 
     /// Whether a request is carried out for such a client.
-    pub(super) fn covers(self, request: &Request) -> bool {
+    pub(super) fn covers(self, request: &Request<'_>) -> bool {
         let is_harmless =
             matches!(request, Request::Auth { .. } | Request::Help | Request::Ping | Request::Quit);
         self == Trust::Trusted || is_harmless

@@ -193,6 +193,10 @@ impl<D: Disk> KvStore<D> {
 
 impl<D: Disk> KvsEngine for KvStore<D> {
     fn set(&self, key: String, value: String) -> Result<()> {
+        self.set_str(&key, &value)
+    }
+
+    fn set_str(&self, key: &str, value: &str) -> Result<()> {
         self.inner.borrow_mut().write(Kind::Set, key.as_bytes(), value.as_bytes())
     }
 
