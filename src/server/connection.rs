@@ -8,22 +8,18 @@
 //! could not keep the turn's writes, [`rollback`](Connection::rollback) has the
 //! same lines executed once more.
 //!
-//! Lines are executed until the peer ends its input, or a line ends the connection;
-//! what is left to send is sent; then it lingers ([`life`](super::life)).
+//! After the last line, what is left is sent; then it lingers ([`life`](super::life)).
 
 use std::time::Instant;
 
 use super::group::{Asked, keys, take_group};
 use super::inbox::{Inbox, Place};
-use super::life::{Life, Phase, Socket};
+use super::life::{FAREWELL_READS_MAX, Life, Phase, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
 use super::outcome::{Answer, Outcome, cut_off, too_long, unauthorised};
 use super::secret::Trust;
 use crate::protocol::Reply;
-
-/// Reads that are dropped when the server ends: what a socket holds by default.
-const FAREWELL_READS_MAX: usize = 16;
 
 /// One client.
 #[derive(Debug)]
@@ -107,8 +103,7 @@ impl<S: Socket> Connection<S> {
         self.inbox.executed() - start
     }
 
-    /// Executes the lines of a group that begin before `end`, as long as lines may be
-    /// executed; where the first begins that was not.
+    /// Executes a group's lines that begin before `end`; where it stopped earlier.
     fn execute_group(
         &mut self,
         group: Vec<(Place, Asked<'_>)>,
@@ -219,6 +214,12 @@ impl<S: Socket> Connection<S> {
     pub(super) fn close(&mut self) {
         self.phase = Phase::Closing;
         self.commit();
+    }
+
+    /// Gives back the room that an idle client does not need.
+    pub(super) fn release(&mut self) {
+        self.inbox.release();
+        self.outbox.release();
     }
 
     /// Takes note that the socket can be written to again.

@@ -59,6 +59,13 @@ fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
     Connection::new(Script { chunks, ends, ..Script::default() }, &options())
 }
 
+impl<S> Connection<S> {
+    /// Bytes of memory that its buffers take.
+    pub(in crate::server) fn room_bytes(&self) -> usize {
+        self.inbox.room_bytes() + self.outbox.room_bytes()
+    }
+}
+
 impl<F: FnMut(Request) -> Outcome> Answer for F {
     fn prefetch(&mut self, _keys: &[&str]) {}
 

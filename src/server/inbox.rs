@@ -111,7 +111,6 @@ impl Inbox {
         let executed = std::mem::take(&mut self.place.executed);
         self.place.scanned -= executed;
         self.bytes.drain(..executed);
-        release(&mut self.bytes);
         self.turn_start = self.place;
     }
 
@@ -121,6 +120,17 @@ impl Inbox {
         let executed = self.executed();
         self.go_back(self.turn_start);
         executed
+    }
+
+    /// Gives back the room that an idle client does not need.
+    pub(super) fn release(&mut self) {
+        release(&mut self.bytes);
+    }
+
+    /// Bytes of memory that it takes.
+    #[cfg(test)]
+    pub(super) fn room_bytes(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Drops what is there; nothing is to be handed out any more.

@@ -15,6 +15,8 @@ pub(super) const LINGER_MAX: Duration = Duration::from_secs(2);
 /// Bytes that a closed connection reads and drops while it waits: more than
 /// was on its way when the peer was told.
 pub(super) const LINGER_BYTES_MAX: usize = 4 << 20;
+/// Reads that are dropped when the server ends: what a socket holds by default.
+pub(super) const FAREWELL_READS_MAX: usize = 16;
 
 /// What a client is connected by.
 pub(super) trait Socket: Read + Write {

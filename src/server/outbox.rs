@@ -58,8 +58,18 @@ impl Outbox {
             self.bytes.drain(..self.sent);
             self.committed -= self.sent;
             self.sent = 0;
-            release(&mut self.bytes);
         }
+    }
+
+    /// Gives back the room that an idle client does not need.
+    pub(super) fn release(&mut self) {
+        release(&mut self.bytes);
+    }
+
+    /// Bytes of memory that it takes.
+    #[cfg(test)]
+    pub(super) fn room_bytes(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Takes note that the socket has room again.

@@ -102,6 +102,7 @@ impl Table {
             } else if now.duration_since(client.last_ready) > WARM_MAX
                 && !client.connection.is_busy()
             {
+                client.connection.release();
                 self.warm -= 1;
                 self.swap(index, self.warm);
             }
@@ -258,18 +259,23 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_commit_of_a_turn_stays_warm_and_who_is_idle_cools() {
+    fn who_waits_for_the_commit_of_a_turn_stays_warm_and_who_is_idle_cools_and_holds_little() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (_peer, mut client) = quiet_client(&listener, b"PING\n");
-        client.connection.fill(&mut [0; 100]);
-        client.connection.execute(100, &mut Pong);
+        let (_peer, mut client) = quiet_client(&listener, format!("PING{:60000}\n", "").as_bytes());
+        while !client.connection.is_uncommitted() {
+            client.connection.fill(&mut [0; 100_000]);
+            client.connection.execute(usize::MAX, &mut Pong);
+        }
         let mut table = Table::new(None, listener.as_raw_fd());
         table.add(client);
         table.polls[FIXED] = PollFd::nothing();
         table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
         assert_eq!(table.warm().len(), 1);
         table.warm()[0].connection.commit();
+        table.warm()[0].connection.drain(Instant::now());
+        assert!(table.warm()[0].connection.room_bytes() > 60_000);
         table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
         assert_eq!(table.warm().len(), 0);
+        assert!(table.all()[0].connection.room_bytes() <= 32 << 10);
     }
 }
