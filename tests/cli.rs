@@ -121,12 +121,19 @@ fn wrong_command_lines_of_the_server_write_nothing() {
 }
 
 #[test]
-fn a_wrong_level_in_the_environment_is_a_usage_error() {
+fn a_wrong_level_in_the_environment_is_a_usage_error_unless_a_flag_says_it() {
     let binary = env!("CARGO_BIN_EXE_kvs-client");
     let output = Command::new(binary).args(["get", "a"]).env("KVS_LOG", "loud").output().unwrap();
     let ran = Ran::from(output);
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.starts_with("kvs-client: KVS_LOG: no level is called 'loud'"), "{ran:?}");
+    // The flag's level is taken, whatever the environment says.
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-server"));
+    command.current_dir(dir.path()).args(["--addr", "127.0.0.1:0", "--log", "info"]);
+    command.env("KVS_LOG", "loud");
+    let server = Server::from_command(command);
+    assert_eq!(server.client("ping"), printed("PONG\n"));
 }
 
 #[test]

@@ -225,7 +225,11 @@ fn an_opened_store_counts_as_the_running_one_did() {
             step(&store, &mut model, &mut random);
         }
         let before = counts(&store);
+        let segments = store.stats().into_iter().find(|(name, _)| *name == "segments");
         drop(store);
+        let is_segment = |name: &std::ffi::OsString| name.to_string_lossy().ends_with(".seg");
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(segments, Some(("segments", names.filter(is_segment).count() as u64)));
         let store = KvStore::open_with(dir.path(), tiny()).unwrap();
         assert_eq!(counts(&store), before, "seed {seed}");
     }

@@ -130,6 +130,26 @@ fn repair_and_check(directory: &Path, map: &BTreeMap<String, String>, few_are_lo
 }
 
 #[test]
+fn every_damaged_store_is_set_aside_under_its_own_name() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    for nth in 1..=3 {
+        fill(&directory);
+        let path = &segments(&directory)[0];
+        let mut bytes = fs::read(path).unwrap();
+        bytes[40] ^= 1;
+        fs::write(path, &bytes).unwrap();
+        // What a repair left behind that was killed is begun anew.
+        fs::create_dir_all(parent.path().join("kvs.repairing/left")).unwrap();
+        let aside = parent.path().join(format!("kvs.damaged-{nth}"));
+        assert_eq!(KvStore::repair(&directory).unwrap().set_aside, Some(aside.clone()));
+        assert!(fs::read_dir(aside).unwrap().count() > 1);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 3);
+}
+
+#[test]
 fn a_repair_that_was_cut_off_is_gone_on_with_and_no_store_is_begun_meanwhile() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("kvs");
@@ -139,7 +159,10 @@ fn a_repair_that_was_cut_off_is_gone_on_with_and_no_store_is_begun_meanwhile() {
     let error = KvStore::open(&directory).unwrap_err();
     assert!(error.to_string().contains("its repair was cut off"), "{error}");
     assert!(!directory.exists());
-    assert_eq!(KvStore::repair(&directory).unwrap().keys, map.len() as u64);
+    fs::create_dir(parent.path().join("kvs.damaged-1")).unwrap();
+    let repair = KvStore::repair(&directory).unwrap();
+    assert_eq!(repair.keys, map.len() as u64);
+    assert_eq!(repair.set_aside, Some(parent.path().join("kvs.damaged-1")));
     KvStore::open(&directory).unwrap();
 }
 

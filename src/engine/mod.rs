@@ -106,3 +106,96 @@ impl<E: KvsEngine + ?Sized> KvsEngine for Box<E> {
         (**self).stats()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// An engine that notes its calls, and has of its own only what it must, or
+    /// all where `ALL`.
+    #[derive(Default)]
+    struct Noting<const ALL: bool>(RefCell<Vec<String>>);
+
+    impl<const ALL: bool> Noting<ALL> {
+        fn note(&self, call: &str) {
+            self.0.borrow_mut().push(call.to_owned());
+        }
+    }
+
+    /// The methods that every engine has.
+    macro_rules! required {
+        () => {
+            fn set(&self, key: String, value: String) -> Result<()> {
+                self.note(&format!("set {key} {value}"));
+                Ok(())
+            }
+            fn get(&self, key: String) -> Result<Option<String>> {
+                self.note(&format!("get {key}"));
+                Ok(Some("1".to_owned()))
+            }
+            fn remove(&self, key: String) -> Result<()> {
+                self.note(&format!("remove {key}"));
+                Ok(())
+            }
+            fn flush(&self) -> Result<()> {
+                self.note("flush");
+                Ok(())
+            }
+            fn sync(&self) -> Result<()> {
+                self.note("sync");
+                Ok(())
+            }
+        };
+    }
+
+    impl KvsEngine for Noting<false> {
+        required!();
+    }
+
+    impl KvsEngine for Noting<true> {
+        required!();
+
+        fn set_str(&self, key: &str, value: &str) -> Result<()> {
+            self.note(&format!("set_str {key} {value}"));
+            Ok(())
+        }
+
+        fn maintain(&self) -> Result<bool> {
+            Ok(true)
+        }
+
+        fn prefetch(&self, keys: &[&str]) {
+            self.note(&format!("prefetch {}", keys.concat()));
+        }
+
+        fn stats(&self) -> Vec<(&'static str, u64)> {
+            vec![("notes", 7)]
+        }
+    }
+
+    #[test]
+    fn what_an_engine_leaves_out_is_the_least() {
+        let engine = Noting::<false>::default();
+        engine.set_str("a", "1").unwrap();
+        engine.prefetch(&["a"]);
+        assert_eq!(*engine.0.borrow(), ["set a 1"]);
+        assert!(!engine.maintain().unwrap() && engine.stats().is_empty());
+    }
+
+    #[test]
+    fn a_box_passes_every_call_on() {
+        let engine = Box::new(Noting::<true>::default());
+        KvsEngine::set(&engine, "a".to_owned(), "1".to_owned()).unwrap();
+        KvsEngine::set_str(&engine, "b", "2").unwrap();
+        assert_eq!(KvsEngine::get(&engine, "c".to_owned()).unwrap().as_deref(), Some("1"));
+        KvsEngine::remove(&engine, "d".to_owned()).unwrap();
+        KvsEngine::prefetch(&engine, &["e"]);
+        KvsEngine::flush(&engine).unwrap();
+        KvsEngine::sync(&engine).unwrap();
+        let calls = ["set a 1", "set_str b 2", "get c", "remove d", "prefetch e", "flush", "sync"];
+        assert_eq!(*engine.0.borrow(), calls);
+        assert!(KvsEngine::maintain(&engine).unwrap());
+        assert_eq!(KvsEngine::stats(&engine), [("notes", 7)]);
+    }
+}

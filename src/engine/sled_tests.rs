@@ -62,3 +62,16 @@ fn after_a_failed_sync_no_write_is_accepted() {
     }
     assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("1"));
 }
+
+#[test]
+fn it_tells_its_syncs_and_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledKvStore::open(dir.path()).unwrap();
+    store.set("a".to_owned(), "1".to_owned()).unwrap();
+    let before = store.stats();
+    store.sync().unwrap();
+    store.sync().unwrap();
+    let stats = store.stats();
+    assert_eq!(stats[0], ("syncs", before[0].1 + 2));
+    assert!(matches!(stats[1..], [("disk_bytes", 1..)]), "{stats:?}");
+}

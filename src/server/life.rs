@@ -95,3 +95,20 @@ impl Life {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn who_is_told_that_no_more_comes_can_still_send() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.end_writes().unwrap();
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
+        peer.write_all(b"x").unwrap();
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), 1);
+    }
+}

@@ -240,6 +240,18 @@ mod tests {
     }
 
     #[test]
+    fn damage_says_what_it_is() {
+        for (damage, message) in [
+            (Damage::Cut(20), "the record has 20 bytes, and the file ends first"),
+            (Damage::Kind(9), "no record is of kind 9"),
+            (Damage::Length, "a length is over its limit"),
+            (Damage::Checksum, "the checksum does not match"),
+        ] {
+            assert_eq!(damage.to_string(), message);
+        }
+    }
+
+    #[test]
     fn zeros_are_no_record() {
         assert_eq!(decode(&[0; 64], 0), Err(Damage::Kind(0)));
     }
