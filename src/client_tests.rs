@@ -63,6 +63,26 @@ fn what_is_no_answer_is_an_error_that_says_so() {
 }
 
 #[test]
+fn every_method_refuses_the_reply_to_another_request() {
+    type Call = fn(KvsClient) -> Result<()>;
+    let calls: [(&'static [u8], &[u8], Call); 7] = [
+        (b"SET a 1\n", b"PONG\n", |mut client| client.set("a", "1")),
+        (b"GET a\n", b"OK\n", |mut client| client.get("a").map(|_| ())),
+        (b"RM a\n", b"PONG\n", |mut client| client.remove("a")),
+        (b"AUTH a\n", b"PONG\n", |mut client| client.authenticate("a")),
+        (b"PING\n", b"OK\n", |mut client| client.ping()),
+        (b"STATS\n", b"OK\n", |mut client| client.stats().map(|_| ())),
+        (b"SHUTDOWN\n", b"PONG\n", |client| client.shutdown()),
+    ];
+    for (request, reply, call) in calls {
+        let (addr, server) = scripted(request, vec![reply.to_vec()]);
+        let error = messages(call(KvsClient::connect(addr).unwrap()));
+        assert!(error.ends_with(" does not answer that request"), "{request:?}: {error}");
+        server.join().unwrap();
+    }
+}
+
+#[test]
 fn a_servers_error_comes_with_its_code_and_causes() {
     let error = get(&[b"ERR storage cannot append; caused by: no space\n"]).unwrap_err();
     assert!(matches!(error, KvsError::Server { code: Code::Storage, .. }));

@@ -295,6 +295,31 @@ fn a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on() {
     assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("third value"));
 }
 
+/// Damage that cleaning meets ends the cleaning: what is intact is served, the
+/// damaged segment stays, and the next start names it.
+#[test]
+fn damage_that_cleaning_meets_costs_nothing_but_space() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = KvStore::open_with(parent.path(), options()).unwrap();
+    let key = |nth: u32| format!("key {}", nth % 10);
+    (0..10).for_each(|nth| store.set(key(nth), "first value".to_owned()).unwrap());
+    let path = parent.path().join("00000001.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    (0..2_000).for_each(|nth| store.set(key(nth), format!("value {nth}")).unwrap());
+    assert!(!store.maintain().unwrap());
+    assert!(path.exists() && store.stats().contains(&("compacting", 0)));
+    for nth in 1_990..2_000 {
+        assert_eq!(store.get(key(nth)).unwrap(), Some(format!("value {nth}")));
+    }
+    drop(store);
+    match KvStore::open_with(parent.path(), options()) {
+        Err(KvsError::Corrupt { path: named, .. }) => assert_eq!(named, path),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The same on the real file system: one small segment, closed cleanly.
 #[test]
 fn a_real_segment_is_cut_at_every_byte_and_every_bit_of_it_flipped() {
