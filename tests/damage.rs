@@ -295,6 +295,39 @@ fn a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on() {
     assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("third value"));
 }
 
+/// Records that are each intact, in each other's place.
+#[test]
+fn a_record_of_another_key_is_not_taken_for_this_ones() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = KvStore::open_with(parent.path(), options()).unwrap();
+    store.set("a".to_owned(), "first".to_owned()).unwrap();
+    store.set("b".to_owned(), "other".to_owned()).unwrap();
+    let path = parent.path().join("00000001.seg");
+    let bytes = fs::read(&path).unwrap();
+    let (header, records) = bytes.split_at(HEADER_BYTES);
+    let (a, b) = records.split_at(records.len() / 2);
+    fs::write(&path, [header, b, a].concat()).unwrap();
+    for key in ["a", "b"] {
+        let error = store.get(key.to_owned()).unwrap_err();
+        assert!(error.to_string().ends_with("the record is that of another key"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_may_follow_the_mark_that_a_segment_is_continued() {
+    let (files, _) = closed_store(80);
+    let older = &segments(&files)[0];
+    // An intact record, as it has the salt of this segment.
+    let len = HEADER_BYTES + 13 + usize::from(files[older][HEADER_BYTES + 5]);
+    let len = len + usize::from(files[older][HEADER_BYTES + 9]);
+    let record = files[older][HEADER_BYTES..len].to_vec();
+    let mut longer = files.clone();
+    let end = files[older].len();
+    longer.get_mut(older).unwrap().extend_from_slice(&record);
+    let (path, offset) = assert_refused(&longer, "a record after the mark");
+    assert_eq!((&path, offset), (older, end as u64));
+}
+
 /// Damage that cleaning meets ends the cleaning: what is intact is served, the
 /// damaged segment stays, and the next start names it.
 #[test]
