@@ -76,6 +76,7 @@ impl Table {
         if has_idle && self.warm > 0 && !is_full_due {
             let short = timeout.unwrap_or(FULL_POLL_INTERVAL).min(FULL_POLL_INTERVAL);
             let ready = poll::wait(&mut self.polls[..FIXED + self.warm], Some(short))?;
+            self.note_ready(now);
             if ready > 0 || timeout == Some(Duration::ZERO) {
                 return Ok(ready);
             }
@@ -83,6 +84,13 @@ impl Table {
         let ready = poll::wait(&mut self.polls, timeout)?;
         self.sort();
         Ok(ready)
+    }
+
+    /// Notes when each warm client that is ready was so.
+    fn note_ready(&mut self, now: Instant) {
+        for (client, _) in self.warm_polls().filter(|(_, poll)| poll.is_ready()) {
+            client.last_ready = now;
+        }
     }
 
     /// Warms the clients that are ready, and lets the others cool.
@@ -95,13 +103,11 @@ impl Table {
                 self.warm += 1;
             }
         }
+        self.note_ready(now);
         for index in (0..self.warm).rev() {
             let client = &mut self.clients[index];
-            if self.polls[FIXED + index].is_ready() {
-                client.last_ready = now;
-            } else if now.duration_since(client.last_ready) > WARM_MAX
-                && !client.connection.is_busy()
-            {
+            let is_quiet = now.duration_since(client.last_ready) > WARM_MAX;
+            if is_quiet && !client.connection.is_busy() {
                 client.connection.release();
                 self.warm -= 1;
                 self.swap(index, self.warm);
@@ -226,56 +232,5 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::{Reply, Request};
-    use crate::server::ServerOptions;
-    use crate::server::outcome::{Answer, Outcome};
-    use crate::server::secret::Trust;
-    use std::net::{Shutdown, TcpListener};
-    use std::os::fd::AsRawFd;
-
-    /// Says `PONG` to everything.
-    struct Pong;
-
-    impl Answer for Pong {
-        fn prefetch(&mut self, _keys: &[&str]) {}
-
-        fn answer(&mut self, _request: Request, _trust: &mut Trust) -> Outcome {
-            Outcome::Reply(Reply::Pong)
-        }
-    }
-
-    /// A client that sends this, was ready long ago, and is not read from yet.
-    fn quiet_client(listener: &TcpListener, bytes: &[u8]) -> (TcpStream, Client) {
-        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stream, address) = listener.accept().unwrap();
-        io::Write::write_all(&mut peer, bytes).unwrap();
-        peer.shutdown(Shutdown::Write).unwrap();
-        let fd = stream.as_raw_fd();
-        let connection = Connection::new(stream, &ServerOptions::default());
-        let last_ready = Instant::now().checked_sub(10 * WARM_MAX).unwrap();
-        (peer, Client { connection, peer: address, is_refused: false, fd, last_ready })
-    }
-
-    #[test]
-    fn who_waits_for_the_commit_of_a_turn_stays_warm_and_who_is_idle_cools_and_holds_little() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (_peer, mut client) = quiet_client(&listener, format!("PING{:60000}\n", "").as_bytes());
-        while !client.connection.is_uncommitted() {
-            client.connection.fill(&mut [0; 100_000]);
-            client.connection.execute(usize::MAX, &mut Pong);
-        }
-        let mut table = Table::new(None, listener.as_raw_fd());
-        table.add(client);
-        table.polls[FIXED] = PollFd::nothing();
-        table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
-        assert_eq!(table.warm().len(), 1);
-        table.warm()[0].connection.commit();
-        table.warm()[0].connection.drain(Instant::now());
-        assert!(table.warm()[0].connection.room_bytes() > 60_000);
-        table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
-        assert_eq!(table.warm().len(), 0);
-        assert!(table.all()[0].connection.room_bytes() <= 32 << 10);
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;
