@@ -18,6 +18,9 @@
 
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
+#[path = "../tests/simulation/random.rs"]
+mod random;
+
 use std::cell::RefCell;
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvs::{KvStore, KvsEngine, Options};
+use random::Random;
 
 /// Keys that are loaded before anything is timed.
 const KEYS: u64 = 100_000;
@@ -67,41 +71,24 @@ const LEVELS: [(&str, Commit); 3] = [
     ("synced", |engine| engine.sync().unwrap()),
 ];
 
-/// A pseudo-random sequence (xorshift64*, Vigna 2016).
-struct Random(u64);
+/// A loaded key, all alike.
+fn uniform(random: &mut Random) -> u64 {
+    random.below(KEYS)
+}
 
-impl Random {
-    /// The next number.
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
+/// A loaded key, few often and most seldom.
+fn zipfian(random: &mut Random) -> u64 {
+    random.zipfian(KEYS, SKEW)
+}
 
-    /// A loaded key, all alike.
-    fn uniform(&mut self) -> u64 {
-        (self.next() >> 16) % KEYS
-    }
+/// A key that was not loaded.
+fn missing(random: &mut Random) -> u64 {
+    KEYS + uniform(random)
+}
 
-    /// A loaded key, few often and most seldom: the continuous form of a zipfian
-    /// law, spread over the key space.
-    fn zipfian(&mut self) -> u64 {
-        let fraction = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-        let power = 1.0 - SKEW;
-        let rank = ((KEYS as f64).powf(power) - 1.0) * fraction + 1.0;
-        (rank.powf(1.0 / power) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS
-    }
-
-    /// A key that was not loaded.
-    fn missing(&mut self) -> u64 {
-        KEYS + self.uniform()
-    }
-
-    /// Keys that are chosen so, without end.
-    fn many(&mut self, choose: Choose) -> impl Iterator<Item = u64> {
-        std::iter::repeat_with(move || choose(self))
-    }
+/// Keys that are chosen so, without end.
+fn many(random: &mut Random, choose: Choose) -> impl Iterator<Item = u64> {
+    std::iter::repeat_with(move || choose(random))
 }
 
 /// The key with this number.
@@ -190,7 +177,7 @@ impl Subject {
     fn time_batches(&self, batches: u64, random: &mut Random) -> Duration {
         let mut total = Duration::ZERO;
         for _ in 0..batches {
-            total += self.time_sets(BATCH, random.many(Random::uniform), |_| ());
+            total += self.time_sets(BATCH, many(random, uniform), |_| ());
             let begun = Instant::now();
             self.engine.sync().unwrap();
             total += begun.elapsed();
@@ -234,7 +221,7 @@ fn sets(criterion: &mut Criterion) {
 fn overwrites(criterion: &mut Criterion) {
     for (level, commit) in LEVELS {
         writes(criterion, "overwrite", level, |subject, calls, random| {
-            subject.time_sets(calls, random.many(Random::uniform), commit)
+            subject.time_sets(calls, many(random, uniform), commit)
         });
     }
 }
@@ -249,7 +236,7 @@ fn writes(
     let mut group = criterion.benchmark_group(format!("{what}, {level}"));
     let buffered = (level == "unsynced").then_some(BUFFERED);
     for (name, open) in ENGINES.iter().copied().chain(buffered) {
-        let (subject, mut random) = (Subject::loaded(open), Random(1));
+        let (subject, mut random) = (Subject::loaded(open), Random::new(1));
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|calls| time(&subject, calls, &mut random));
         });
@@ -262,7 +249,7 @@ fn batches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("{BATCH} overwrites, synced once"));
     group.throughput(Throughput::Elements(BATCH));
     for (name, open) in ENGINES {
-        let (subject, mut random) = (Subject::loaded(*open), Random(1));
+        let (subject, mut random) = (Subject::loaded(*open), Random::new(1));
         group.bench_function(*name, |bencher| {
             bencher.iter_custom(|batches| subject.time_batches(batches, &mut random));
         });
@@ -272,17 +259,14 @@ fn batches(criterion: &mut Criterion) {
 
 /// Times reads.
 fn reads(criterion: &mut Criterion) {
-    let choices: [(&str, Choose); 3] = [
-        ("get, uniform", Random::uniform),
-        ("get, zipfian 0.99", Random::zipfian),
-        ("get, missing key", Random::missing),
-    ];
+    let choices: [(&str, Choose); 3] =
+        [("get, uniform", uniform), ("get, zipfian 0.99", zipfian), ("get, missing key", missing)];
     for (what, choose) in choices {
         let mut group = criterion.benchmark_group(what);
         for (name, open) in ENGINES {
-            let (subject, mut random) = (Subject::loaded(*open), Random(1));
+            let (subject, mut random) = (Subject::loaded(*open), Random::new(1));
             group.bench_function(*name, |bencher| {
-                bencher.iter_custom(|calls| subject.time_gets(calls, random.many(choose)));
+                bencher.iter_custom(|calls| subject.time_gets(calls, many(&mut random, choose)));
             });
         }
     }

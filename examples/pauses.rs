@@ -7,12 +7,16 @@
 //! prints a table for each choice of keys. Not a criterion bench: what counts
 //! here is the slowest of millions of calls, not their mean.
 
+#[path = "../tests/simulation/random.rs"]
+mod random;
+
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kvs::{KvStore, KvsEngine};
+use random::Random;
 
 /// Bytes of a value; a key has 16.
 const VALUE_BYTES: usize = 100;
@@ -21,31 +25,12 @@ const LOOK_EVERY: u64 = 20_000;
 /// The skew of the zipfian choice of keys.
 const SKEW: f64 = 0.99;
 
-/// A pseudo-random sequence (xorshift64*, Vigna 2016).
-struct Random(u64);
-
-impl Random {
-    /// The next number.
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// The next number, from 0 to 1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 /// How overwrites choose their keys.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
     /// All alike.
     Uniform,
-    /// Few often, most seldom: the continuous form of a zipfian law, spread
-    /// over the key space.
+    /// Few often, most seldom.
     Zipfian,
 }
 
@@ -53,12 +38,8 @@ impl Choice {
     /// The number of a key.
     fn key(self, random: &mut Random, keys: u64) -> u64 {
         match self {
-            Choice::Uniform => random.next() % keys,
-            Choice::Zipfian => {
-                let power = 1.0 - SKEW;
-                let rank = ((keys as f64).powf(power) - 1.0) * random.fraction() + 1.0;
-                (rank.powf(1.0 / power) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys
-            }
+            Choice::Uniform => random.below(keys),
+            Choice::Zipfian => random.zipfian(keys, SKEW),
         }
     }
 }
@@ -148,7 +129,7 @@ fn write_all(
 ) -> kvs::Result<()> {
     let written_before = process_figure("io", "write_bytes:");
     Latencies::of(engine, keys, key, || {})?.print("  load");
-    let mut random = Random(42);
+    let mut random = Random::new(42);
     let mut peak = 0;
     let next_key = |_| key(choice.key(&mut random, keys));
     let look = || peak = peak.max(disk_bytes(directory));

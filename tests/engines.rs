@@ -1,11 +1,15 @@
 //! What every engine promises, shown for each: one suite, run against a map in
 //! memory, with the store closed and opened again in between.
 
+#[path = "simulation/random.rs"]
+mod random;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use kvs::{KvStore, KvsEngine, KvsError, Options};
+use random::Random;
 
 /// Opens an engine in a directory.
 type Open = fn(&Path) -> kvs::Result<Box<dyn KvsEngine>>;
@@ -33,29 +37,14 @@ fn tiny() -> Options {
     options
 }
 
-/// A pseudo-random sequence (xorshift64, Marsaglia 2003).
-struct Random(u64);
-
-impl Random {
-    /// The next number below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    /// A string of up to `len_max` characters from all of Unicode.
-    fn string(&mut self, len_max: u64) -> String {
-        let limits = [0x80, 0x800, 0x1_0000, 0x11_0000];
-        let len = self.below(len_max + 1);
-        (0..len)
-            .filter_map(|_| {
-                let limit = limits[self.below(4) as usize];
-                char::from_u32(self.below(limit) as u32)
-            })
-            .collect()
-    }
+/// A string of up to `len_max` characters from all of Unicode.
+fn string(random: &mut Random, len_max: u64) -> String {
+    let len = random.below(len_max + 1);
+    let random_char = |_| {
+        let limit = random.pick(&[0x80, 0x800, 0x1_0000, 0x11_0000]);
+        char::from_u32(random.below(limit) as u32)
+    };
+    (0..len).filter_map(random_char).collect()
 }
 
 /// Bytes of all files in a directory.
@@ -67,13 +56,13 @@ fn size_of(directory: &Path) -> u64 {
 /// Does one random thing to an engine and to its model.
 fn step(engine: &dyn KvsEngine, model: &mut BTreeMap<String, String>, random: &mut Random) {
     let key = match random.below(20) {
-        0 => random.string(3),
+        0 => string(random, 3),
         nth => format!("key {nth}"),
     };
     match random.below(20) {
         0..=8 => {
             let len_max = if random.below(50) == 0 { 9_000 } else { 40 };
-            let value = random.string(len_max);
+            let value = string(random, len_max);
             engine.set(key.clone(), value.clone()).unwrap();
             model.insert(key, value);
         }
@@ -92,7 +81,7 @@ fn an_engine_does_what_a_map_does() {
     for (name, open) in ENGINES {
         for seed in 1..=8 {
             let dir = tempfile::tempdir().unwrap();
-            let (mut random, mut model) = (Random(seed), BTreeMap::new());
+            let (mut random, mut model) = (Random::new(seed), BTreeMap::new());
             for _ in 0..5 {
                 let engine = open(dir.path()).unwrap();
                 for (key, value) in &model {
@@ -180,7 +169,7 @@ fn the_directory_never_exceeds_its_bound() {
     for choose in choices {
         let dir = tempfile::tempdir().unwrap();
         let store = KvStore::open_with(dir.path(), options.clone()).unwrap();
-        let mut random = Random(1);
+        let mut random = Random::new(1);
         let live_bytes = || store.stats().into_iter().find(|(name, _)| *name == "live_bytes");
         for nth in 0..6 * KEYS {
             let key = if nth < KEYS { nth } else { choose(&mut random, nth) };
@@ -218,7 +207,7 @@ fn an_opened_store_counts_as_the_running_one_did() {
     };
     for seed in 1..=20 {
         let dir = tempfile::tempdir().unwrap();
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let store = KvStore::open_with(dir.path(), tiny()).unwrap();
         let mut model = BTreeMap::new();
         for _ in 0..2_000 {

@@ -5,7 +5,6 @@
 //! come from `/proc`; where there is none, these parts say so and pass.
 
 #[path = "simulation/random.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the simulated disk uses all of it")]
 mod random;
 mod support;
 

@@ -1,4 +1,7 @@
-//! Random numbers that a seed repeats: xorshift64* (Vigna, 2014).
+//! Random numbers that a seed repeats: xorshift64* (Vigna, 2014). For the tests
+//! and for all that times an engine.
+
+#![allow(dead_code, unreachable_pub, reason = "each uses a part of it")]
 
 /// A generator.
 #[derive(Clone, Debug)]
@@ -27,6 +30,15 @@ impl Random {
     /// A number below `end`; 0 when there is none.
     pub fn below(&mut self, end: u64) -> u64 {
         (self.next() >> 16) % end.max(1)
+    }
+
+    /// A number below `end`, few often and most seldom: the continuous form of a
+    /// zipfian law, spread over all numbers.
+    pub fn zipfian(&mut self, end: u64, skew: f64) -> u64 {
+        let fraction = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let power = 1.0 - skew;
+        let rank = ((end as f64).powf(power) - 1.0) * fraction + 1.0;
+        (rank.powf(1.0 / power) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % end
     }
 
     /// A number from `first` to `last`.
