@@ -141,7 +141,8 @@ fn a_lost_segment_is_refused() {
     for path in segments(&files) {
         let mut files = files.clone();
         files.remove(&path);
-        assert_refused(&files, &format!("without {}", path.display()));
+        let (named, _) = assert_refused(&files, &format!("without {}", path.display()));
+        assert_eq!(named, path);
     }
 }
 

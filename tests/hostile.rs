@@ -392,3 +392,17 @@ fn a_signal_during_start_and_recovery_is_an_orderly_end() {
     let server = Server::start(dir.path(), &flags);
     assert_eq!(stat(&server, "keys"), 3_000);
 }
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (_dir, server) = start(&["--max-line", "2M"]);
+    // It does not read its reply, which the end waits for.
+    let value = "v".repeat(1 << 20);
+    let mut peer = server.connect();
+    peer.write_all(format!("SET a {value}\n{}", "GET a\n".repeat(99)).as_bytes()).unwrap();
+    peer.read_exact(&mut [0; 10]).unwrap();
+    server.signal("INT");
+    server.signal("TERM");
+    let (status, _) = server.wait();
+    assert!(matches!(status.code(), Some(130 | 143)), "{status}");
+}

@@ -172,8 +172,15 @@ fn a_store_in_use_or_none_at_all_is_refused() {
     let directory = parent.path().join("kvs");
     assert!(KvStore::inspect(&directory, &mut Vec::new()).is_err());
     assert!(KvStore::repair(&directory).is_err());
-    assert!(!directory.exists());
+    assert!(!directory.exists() && !KvStore::exists(&directory).unwrap());
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("lock"), "").unwrap();
+    assert!(!KvStore::exists(&directory).unwrap(), "one that was never begun");
+    fs::write(directory.join("lock"), "1\n").unwrap();
+    assert!(KvStore::exists(&directory).unwrap(), "one that has lost its segments");
+    fs::remove_dir_all(&directory).unwrap();
     let _store = KvStore::open(&directory).unwrap();
+    assert!(KvStore::exists(&directory).unwrap());
     for error in [
         KvStore::inspect(&directory, &mut Vec::new()).unwrap_err(),
         KvStore::repair(&directory).unwrap_err(),

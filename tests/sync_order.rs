@@ -24,7 +24,7 @@ fn a_set_is_synced_before_it_is_answered() {
         command
             .args(["-f", "-s", "200", "-o"])
             .arg(&trace)
-            .args(["-e", "trace=pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync"])
+            .args(["-e", "trace=openat,pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync"])
             .arg(env!("CARGO_BIN_EXE_kvs-server"))
             .args(["--addr", "127.0.0.1:0", "--engine", engine, "--dir"])
             .arg(dir.path().join("data"));
@@ -36,7 +36,8 @@ fn a_set_is_synced_before_it_is_answered() {
     }
 }
 
-/// Fails unless the record was written, then synced, and then the `OK` was sent.
+/// Fails unless the record was written, then synced, and then the `OK` was sent;
+/// and, where the segment is ours, unless its name was synced before all that.
 fn check(engine: &str, trace: &str) {
     let lines: Vec<&str> = trace.lines().collect();
     let find = |from: usize, is_it: &dyn Fn(&str) -> bool| {
@@ -50,4 +51,13 @@ fn check(engine: &str, trace: &str) {
     let synced = find(written, &|line| is_sync(line) || line.contains("fdatasync("));
     let answered = find(0, &|line| line.contains("\"OK\\n\""));
     assert!(synced < answered, "{engine}: answered before the sync in\n{trace}");
+    if engine == "kvs" {
+        let created =
+            find(0, &|line| line.contains("00000001.seg\", ") && line.contains("O_CREAT"));
+        let opened =
+            find(created, &|line| line.contains("openat(") && line.contains("/data/kvs\", "));
+        let directory = format!("fsync({})", lines[opened].rsplit("= ").next().unwrap());
+        let named = find(opened, &|line| line.contains(&directory));
+        assert!(named < written, "written before the file's name was on the disk, in\n{trace}");
+    }
 }

@@ -147,6 +147,14 @@ fn what_is_no_reply_is_refused() {
 }
 
 #[test]
+fn an_engines_error_has_a_code_for_what_the_client_can_do() {
+    let too_large = KvsError::TooLarge { what: "a key", len: 9, max: 8 };
+    assert_eq!(Fault::from(&too_large).code, Code::TooLong);
+    let refused = KvsError::WritesRefused { cause: "why".to_owned() };
+    assert_eq!(Fault::from(&refused).code, Code::Storage);
+}
+
+#[test]
 fn any_bytes_are_a_request_or_a_fault() {
     let mut random = 1u64;
     let pieces: [&[u8]; 12] =

@@ -142,3 +142,17 @@ fn is_of_one_connection(e: &io::Error) -> bool {
             | ErrorKind::TimedOut
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_descriptors_is_not_of_one_connection() {
+        assert!(is_of_one_connection(&ErrorKind::ConnectionAborted.into()));
+        assert!(is_of_one_connection(&ErrorKind::Interrupted.into()));
+        // EMFILE: std has no kind for it.
+        assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
+        assert!(!is_of_one_connection(&ErrorKind::OutOfMemory.into()));
+    }
+}

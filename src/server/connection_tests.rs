@@ -12,6 +12,7 @@ use crate::protocol::Request;
 struct Script {
     chunks: VecDeque<Vec<u8>>,
     ends: bool,
+    breaks: bool,
     sent: Vec<u8>,
     has_no_room: bool,
     writes_ended: bool,
@@ -20,7 +21,8 @@ struct Script {
 impl Read for Script {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(chunk) = self.chunks.pop_front() else {
-            return if self.ends { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            let end = if self.breaks { ErrorKind::ConnectionReset } else { ErrorKind::WouldBlock };
+            return if self.ends { Ok(0) } else { Err(end.into()) };
         };
         buffer[..chunk.len()].copy_from_slice(&chunk);
         Ok(chunk.len())
@@ -270,4 +272,14 @@ fn a_reply_that_waits_for_the_servers_end_comes_last() {
     connection.take_leave(Instant::now(), &mut [0; 1000]);
     assert!(connection.is_dead());
     assert_eq!(sent(&mut connection), "PONG\nOK\n");
+}
+
+#[test]
+fn a_connection_that_breaks_is_dead_and_one_that_has_nothing_yet_is_not() {
+    for breaks in [false, true] {
+        let script = Script { breaks, ..Script::default() };
+        let mut connection = Connection::new(script, &options());
+        connection.fill(&mut [0; 1000]);
+        assert_eq!(connection.is_dead(), breaks);
+    }
 }
