@@ -44,7 +44,7 @@
 //! | `KvsEngine`: `set`, `get`, `remove` | `engine/mod.rs` | `an_engine_does_what_a_map_does` |
 //! | commands go to a log, in sequence | `engine/store/write.rs` | `whatever_fails_exactly_that_is_told_and_undone` |
 //! | starting evaluates them into an index of file offsets | `engine/store/recover.rs` | `every_loss_of_power_leaves_what_was_synced` |
-//! | `get` reads where the index points | `engine/store/mod.rs` | `a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on` |
+//! | `get` reads where the index points | `engine/store/read.rs` | `a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on` |
 //! | compaction from a threshold on | `engine/store/compact.rs` | `the_directory_never_exceeds_its_bound` |
 //! | a logger on the console, address and engine at the start | `logger.rs` | `the_start_is_told_with_version_address_and_engine` |
 //! | a protocol of one's own, over `std::net` | `protocol/mod.rs` | `transcripts_are_what_happens` |

@@ -9,6 +9,8 @@
 //! It begins when more than half of all bytes are dead (and the threshold is
 //! passed) and goes on in small steps. Each write pays for [`PAID_BYTES`] bytes
 //! of cleaning per byte of its own; a server's idle turns do the rest.
+//! Of the records that it passes, the index is asked only for those that are not
+//! known to be dead ([`dead`](super::dead)).
 //!
 //! Not here: how records reach the disk ([`write`](super::write)).
 //!
