@@ -130,10 +130,12 @@ fn a_wrong_level_in_the_environment_is_a_usage_error_unless_a_flag_says_it() {
     // The flag's level is taken, whatever the environment says.
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-server"));
-    command.current_dir(dir.path()).args(["--addr", "127.0.0.1:0", "--log", "info"]);
+    command.current_dir(dir.path()).args(["--addr", "127.0.0.1:0", "--log", "debug"]);
     command.env("KVS_LOG", "loud");
     let server = Server::from_command(command);
     assert_eq!(server.client("ping"), printed("PONG\n"));
+    server.signal("TERM");
+    assert!(server.wait().1.contains("DEBUG"));
 }
 
 #[test]
