@@ -15,7 +15,7 @@
 use super::record::HEADER_BYTES;
 
 /// Bytes of a segment that share a bit: few enough that no two records begin in
-/// them, so that a segment needs a 64th of its size at the most.
+/// them. So the bits take a 64th of the segment's size, and a 32nd while they grow.
 const BYTES_PER_BIT: usize = 8;
 const _: () = assert!(BYTES_PER_BIT <= HEADER_BYTES);
 
