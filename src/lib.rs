@@ -65,7 +65,9 @@
 //!   more, and in return replay order stays right and a tombstone can always be
 //!   dropped (`engine/store/compact.rs`).
 //! * *A salt in each segment.* Without it a client could store a value that holds
-//!   a record, and a torn write would bring it to life (`engine/store/record.rs`).
+//!   a record, which whoever looks for records behind damage would believe:
+//!   recovery, that a torn tail had been synced; repair, the record itself
+//!   (`engine/store/record.rs`).
 //! * *Lines of text, and no faster binary protocol beside them.* What a person can
 //!   type is what a program sends: there is one decoder to get right. Scanning
 //!   a line is a small part of a request (`protocol/token.rs`).

@@ -18,7 +18,7 @@
 //! PING             PONG
 //! STATS            STATS name=value name=value ..
 //! HELP             HELP and the verbs
-//! QUIT             OK, and the connection ends
+//! QUIT             OK, and the connection ends; lines after it are not looked at
 //! SHUTDOWN         OK when the server has ended, and the connection ends
 //! anything else    ERR code message
 //! ```

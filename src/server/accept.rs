@@ -3,6 +3,8 @@
 //! Not here: what clients send. A connection that cannot be accepted for want
 //! of descriptors stays in the system's queue: the listener rests, since `poll`
 //! would report it for ever, until a client has left or some time has passed.
+//! Who is connected is served on; but what needs a file that is not open, such as
+//! the next segment, is answered with an error as long as the want lasts.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};

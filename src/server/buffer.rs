@@ -1,5 +1,5 @@
-//! How the buffers of a client grow and shrink: in linear time, never past what
-//! they may have to hold, and back to little when they are empty.
+//! How the buffers of a client grow and shrink: in linear time, that of requests
+//! never past what it may have to hold, and back to little once a client is idle.
 
 /// Capacity that a buffer keeps when it is empty: enough for a pipeline of
 /// small requests, and little enough for a thousand clients that are idle.

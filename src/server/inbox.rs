@@ -11,7 +11,8 @@
 //!   costs no more than one that comes at once.
 //! * Between turns the inbox holds no more than one line of the limit and what
 //!   was read last. The rest of a line over the limit is dropped as it comes.
-//! * Every line that is not empty is handed out once, whatever is in it.
+//! * Every line that is not empty is handed out once, whatever is in it, unless
+//!   it is taken back, or the connection ends before it.
 
 use std::io::BufRead;
 

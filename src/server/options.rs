@@ -60,7 +60,8 @@ impl FromStr for Fsync {
 /// line_bytes_max + read_bytes_max + 2 * (outbox_bytes_max + one reply)
 /// ```
 ///
-/// bytes, and one that has been answered and is idle at most 32 KiB. A
+/// bytes, the replies twice as what is sent leaves only when it is the larger part,
+/// and one that has been answered and is idle at most 32 KiB. A
 /// reply is longest for a value that must be escaped: about four times its length.
 /// All clients together hold `clients_max` times as much.
 #[derive(Clone, Debug)]

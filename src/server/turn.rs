@@ -216,7 +216,8 @@ impl<E: KvsEngine> Running<E> {
     }
 
     /// Executes the turn's lines once more, now that the engine has undone its
-    /// writes: they are answered with `why`, and reads with what is there.
+    /// writes: every set and remove is answered with `why`, whether or not the key
+    /// is there, and reads with what is.
     fn replay(&mut self, why: &KvsError) {
         let executor = Executor::new(&self.engine, &self.counters, &self.options);
         let mut executor = executor.refusing_writes(why);

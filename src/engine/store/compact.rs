@@ -210,6 +210,8 @@ impl<D: Disk> Inner<D> {
             KvsError::corrupt(&segment.path, offset + at as u64, damage.to_string())
         })?;
         let looked_at: usize = records.iter().map(|(_, record)| record.len()).sum();
+        // Tombstones end here, and so do marks. A key that one hid is in no older
+        // file, or in one whose name is off the disk before this one's.
         records.retain(|(at, record)| {
             record.kind == Kind::Set && !segment.dead.contains(offset + *at as u64)
         });

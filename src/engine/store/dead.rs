@@ -1,9 +1,10 @@
 //! Which records of a segment are known to be dead, a bit for each.
 //!
 //! Cleaning a segment must find its live records among all. To ask the index
-//! for every key costs more than all else that cleaning does; but who changes
-//! the index is told where the key was before, so that most of the dead are
-//! known by then.
+//! for every key costs more than all else that cleaning does. But whatever
+//! changes the index learns where the key was before: `settle` marks that place,
+//! and `undo_batch` takes the mark back ([`write`](super::write)). So most of the
+//! dead are known when their segment is cleaned.
 //!
 //! Not here: asking the index, which cleaning still does for the others. What
 //! died before the store was opened is not known.

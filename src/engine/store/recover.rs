@@ -2,17 +2,20 @@
 //!
 //! Every segment is read from the oldest to the newest and its records are
 //! played into the index. Nothing is changed before all of it is understood:
-//! then the torn tail of the newest segment is cut off, a segment that was
-//! being begun is removed, and what was found is put on the disk before anyone
-//! is told of it. What follows the last *synced* flag is written again for that:
-//! after a sync that failed, the page cache may show as written what is not.
+//! then the torn tail of the newest segment is cut off, zeros written ahead too,
+//! and a segment that was being begun is removed: it has no record yet, as its
+//! first comes after the mark that the one before is continued. What was found
+//! is put on the disk before anyone is told of it. What follows the last *synced*
+//! flag is written again for that: after a sync that failed, the page cache may
+//! show as written what is not.
 //!
 //! Torn or damaged? A loss of power may leave any part of what was not synced.
 //! Only the newest segment has such a tail, and the first record after each
 //! sync carries the *synced* flag: all before it had been on the disk. So
 //! damage before such a record, or in any older segment, is corruption, and the
-//! store does not open; damage after the last such record is the tail of writes
-//! that were never acknowledged as synced.
+//! store does not open; damage after the last such record is taken for the tail
+//! of writes that were never synced. Nothing on the disk tells those from the
+//! last ones that were, until a mark or another record follows them.
 //!
 //! Invariants:
 //! * Corruption is never skipped: it is an error that names file and offset.
@@ -231,7 +234,9 @@ fn finish<D: Disk>(
     if let End::Damaged { reason } = &end {
         let tail = active.room - active.len;
         let path = active.path.display();
-        logger::warn!("cut {tail} bytes that were never synced off {path}: {reason}");
+        logger::warn!(
+            "cut {tail} bytes off, which nothing tells to have been synced, of {path}: {reason}"
+        );
     }
     if active.has_room() {
         active.cut_back(active.len)?;

@@ -141,7 +141,7 @@ impl Player {
     }
 }
 
-/// Whether bytes after the last record are room that was written ahead.
+/// Whether bytes after the last record are what was written ahead: zeros.
 pub(super) fn is_room(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }

@@ -6,7 +6,8 @@
 //! Invariants:
 //! * A batch is written whole or not at all. When writing or syncing it fails,
 //!   the file is cut back and the index taken back, so that neither a read nor
-//!   a restart shows anything of it.
+//!   a restart shows anything of it. Where even the cut fails, as it may after a
+//!   failed sync, that is warned of: a restart may show it then.
 //! * A segment is followed by the next one in this order, each step on the disk
 //!   before the one after: its records, the next one's header and name, the
 //!   mark that it is continued, the next one's first record. So a segment with
@@ -121,7 +122,8 @@ impl<D: Disk> Inner<D> {
     ///
     /// # Errors
     ///
-    /// After one, nothing of the batch is left, in the file or in the index.
+    /// After one, nothing of the batch is left in the index, nor in the file if
+    /// that could be cut.
     pub(super) fn commit(&mut self, durable: bool) -> Result<()> {
         self.check_writable()?;
         self.settle();
