@@ -76,13 +76,14 @@ fn open_with(workload: &mut Workload, fault: Fault) {
     workload.disk.set_fault(None);
 }
 
-/// The fault is gone: reads are right, and writes too unless they are refused.
+/// The fault is gone: reads are right, and writes too unless they are refused, be it
+/// from here on, as a sync beside them had failed.
 fn check_after(workload: &mut Workload) {
     workload.disk.set_fault(None);
     workload.check();
     for _ in 0..10 {
         if let Err(error) = workload.step() {
-            assert!(matches!(error, KvsError::WritesRefused { .. }), "{error:?}");
+            assert!(workload.is_refused(), "{error:?}");
         }
         workload.check();
     }

@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use kvs::disk::{Disk, DiskFile};
+use kvs::disk::{Disk, DiskFile, Syncing};
 
 use super::file::Inode;
 use super::names::{Entry, Names};
@@ -24,6 +24,9 @@ use super::random::Random;
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use super::state::{Call, EIO, ENOSPC, Fault};
 use super::state::{State, ended};
+
+/// Looks after which a sync beside the caller is told to have ended, and one.
+const BESIDE_LOOKS_MAX: u64 = 6;
 
 /// The disk; a clone is the same disk.
 #[derive(Clone)]
@@ -217,7 +220,26 @@ impl Disk for SimulatedDisk {
     }
 }
 
+/// A sync beside the caller: it has covered what had been written when it began, and
+/// is told to have ended some looks later.
+pub struct SimulatedSync {
+    outcome: io::Result<()>,
+    looks: Cell<u64>,
+}
+
+impl Syncing for SimulatedSync {
+    fn is_done(&self) -> bool {
+        self.looks.replace(self.looks.get().saturating_sub(1)) == 0
+    }
+
+    fn wait(self) -> io::Result<()> {
+        self.outcome
+    }
+}
+
 impl DiskFile for SimulatedFile {
+    type Syncing = SimulatedSync;
+
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state.borrow_mut();
         state.begin_whole(Call::Len)?;
@@ -278,6 +300,11 @@ impl DiskFile for SimulatedFile {
                 Err(error)
             }
         }
+    }
+
+    fn sync_beside(&self) -> io::Result<SimulatedSync> {
+        let looks = self.state.borrow_mut().random.below(BESIDE_LOOKS_MAX);
+        Ok(SimulatedSync { outcome: self.sync(), looks: Cell::new(looks) })
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

@@ -32,6 +32,8 @@ pub struct Workload {
     store: Option<KvStore<SimulatedDisk>>,
     /// Whether the store has refused writes since it was opened.
     was_refused: bool,
+    /// Syncs that had failed when it was opened.
+    failed_syncs: u64,
     /// Values so far, so that each is another one.
     serial: u64,
 }
@@ -47,7 +49,17 @@ impl Workload {
         options.buffered = random.one_in(2);
         let disk = SimulatedDisk::new(random.next());
         let model = Model::default();
-        Workload { seed, random, disk, options, model, store: None, was_refused: false, serial: 0 }
+        Workload {
+            seed,
+            random,
+            disk,
+            options,
+            model,
+            store: None,
+            was_refused: false,
+            failed_syncs: 0,
+            serial: 0,
+        }
     }
 
     /// Opens the store and compares all that is in it with the model.
@@ -55,6 +67,7 @@ impl Workload {
         let store = KvStore::open_on(self.disk.clone(), DIRECTORY, self.options.clone())?;
         self.store = Some(store);
         self.was_refused = false;
+        self.failed_syncs = self.disk.failed(&[Call::Sync]);
         match self.found() {
             Ok(found) => {
                 self.model.settle(found);
@@ -67,11 +80,14 @@ impl Workload {
         }
     }
 
-    /// Closes the store, which syncs it, unless something fails that nobody is told of.
+    /// Closes the store, which syncs it, unless something fails that nobody is told
+    /// of, or has failed beside and was not told yet.
     pub fn close(&mut self) {
         let failed = self.disk.failed_any();
         self.store = None;
-        let is_failed = self.was_refused || self.disk.failed_any() > failed;
+        let is_failed = self.was_refused
+            || self.disk.failed_any() > failed
+            || self.disk.failed(&[Call::Sync]) > self.failed_syncs;
         if !is_failed && !self.disk.has_ended() {
             self.model.sync();
         }
@@ -229,7 +245,7 @@ impl Workload {
         if self.disk.has_ended() {
             return;
         }
-        let is_refused = matches!(self.store().flush(), Err(KvsError::WritesRefused { .. }));
+        let is_refused = self.is_refused();
         let is_doubtful = [Call::Sync, Call::Truncate, Call::SyncDir, Call::Remove];
         let reason = self.disk.failed(&is_doubtful);
         assert!(!is_refused || reason > 0, "writes are refused without reason: {error}");
@@ -239,6 +255,11 @@ impl Workload {
             false => self.model.take_back(),
         }
         self.was_refused = is_refused;
+    }
+
+    /// Whether writes are refused until the store is opened anew.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.store().flush(), Err(KvsError::WritesRefused { .. }))
     }
 
     /// A figure of the store's.

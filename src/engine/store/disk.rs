@@ -15,10 +15,9 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread::{Builder, JoinHandle};
 
 /// Who may read and write a file: its owner.
 const FILE_MODE: u32 = 0o600;
@@ -46,7 +45,10 @@ pub trait Disk {
 
 /// Calls on an open file. None uses a file position, so none can disturb it.
 #[expect(clippy::len_without_is_empty, reason = "a length on disk, not a collection")]
-pub trait DiskFile {
+pub trait DiskFile: Sized {
+    /// A sync that goes on beside the caller.
+    type Syncing: Syncing;
+
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
     /// Reads at most `buffer.len()` bytes; 0 at the end of the file.
@@ -55,14 +57,25 @@ pub trait DiskFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Puts bytes and length on the disk.
     fn sync(&self) -> io::Result<()>;
-    /// Has the system begin to put these bytes on the disk, and does not wait:
-    /// a later [`sync`](Self::sync) has less to do, and tells what went wrong.
-    /// Promises nothing.
-    fn begin_sync(&self, _offset: u64, _len: u64) {}
+    /// Begins a [`sync`](Self::sync) of what has been written so far. The file may be
+    /// read and written meanwhile, but what fails is told to one sync only: so
+    /// it is to be awaited before the outcome of another counts.
+    fn sync_beside(&self) -> io::Result<Self::Syncing>;
+    /// Closes a file that has no name any more, and does not wait for its
+    /// blocks to be given back.
+    fn close_beside(self) {}
     /// Cuts or extends the file to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Takes the file's lock until it is closed; `false` when another has it.
     fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// A sync that has begun.
+pub trait Syncing {
+    /// Whether it has ended.
+    fn is_done(&self) -> bool;
+    /// Waits for its end; what came of it.
+    fn wait(self) -> io::Result<()>;
 }
 
 /// The operating system's file system.
@@ -102,7 +115,20 @@ impl Disk for OsDisk {
     }
 }
 
+/// A sync on a thread of its own, which has no part in anything else.
+impl Syncing for JoinHandle<io::Result<()>> {
+    fn is_done(&self) -> bool {
+        self.is_finished()
+    }
+
+    fn wait(self) -> io::Result<()> {
+        self.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
 impl DiskFile for File {
+    type Syncing = JoinHandle<io::Result<()>>;
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
@@ -119,9 +145,14 @@ impl DiskFile for File {
         self.sync_data()
     }
 
-    #[cfg(target_os = "linux")]
-    fn begin_sync(&self, offset: u64, len: u64) {
-        linux::begin_sync(self.as_raw_fd(), offset, len);
+    fn sync_beside(&self) -> io::Result<Self::Syncing> {
+        let file = self.try_clone()?;
+        Builder::new().name("kvs sync".to_owned()).spawn(move || file.sync_data())
+    }
+
+    fn close_beside(self) {
+        // Where no thread can be had, this closes the file here.
+        let _ = Builder::new().name("kvs close".to_owned()).spawn(move || drop(self));
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -134,27 +165,6 @@ impl DiskFile for File {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
-    }
-}
-
-/// What Linux has and std has not.
-#[cfg(target_os = "linux")]
-mod linux {
-    use std::ffi::{c_int, c_uint};
-
-    /// Begin to write the dirty pages of the range; wait for nothing.
-    const SYNC_FILE_RANGE_WRITE: c_uint = 2;
-
-    #[expect(unsafe_code, reason = "std has no sync_file_range(2)")]
-    unsafe extern "C" {
-        // SAFETY: it takes numbers only; a wrong one is an error that it returns.
-        safe fn sync_file_range(fd: c_int, offset: i64, len: i64, flags: c_uint) -> c_int;
-    }
-
-    /// [`DiskFile::begin_sync`](super::DiskFile::begin_sync) of a descriptor.
-    pub(super) fn begin_sync(fd: c_int, offset: u64, len: u64) {
-        // What fails here is told by the sync that follows.
-        let _ = sync_file_range(fd, offset as i64, len as i64, SYNC_FILE_RANGE_WRITE);
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`],
-//! [`write`](mod@write), [`read`](mod@read), [`replay`] and [`recover`](mod@recover), [`compact`],
+//! [`write`](mod@write), [`successor`], [`read`](mod@read), [`replay`] and [`recover`](mod@recover), [`compact`],
 //! [`cache`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the
 //! seam for tests.
 //!
@@ -35,6 +35,7 @@ mod repair;
 mod replay;
 mod segment;
 mod segments;
+mod successor;
 mod table;
 mod write;
 
@@ -107,7 +108,7 @@ struct Inner<D: Disk> {
     /// Whether the newest record, if there is one in the active segment, is a
     /// mark that all before it is on the disk.
     marked: bool,
-    /// Syncs of the active segment since the store was opened.
+    /// Syncs of the active segment that were waited for since the store was opened.
     syncs: u64,
 }
 

@@ -33,7 +33,7 @@ use super::record;
 use super::replay::{self, End, Played, Player};
 use super::segment::{HEADER_BYTES, Header, Segment, read_whole};
 use super::segments::Segments;
-use super::write::random_u64;
+use super::successor::random_u64;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
@@ -72,7 +72,7 @@ impl Progress {
 }
 
 /// What the segments of a directory hold, before anything is changed.
-struct Found<F> {
+struct Found<F: DiskFile> {
     /// All but the one that will be written to.
     older: VecDeque<Segment<F>>,
     /// That one.
@@ -125,7 +125,8 @@ fn read<D: Disk>(
         let Played { len, synced, end } = player.play(&path, header, &bytes)?;
         let room = bytes.len() as u64;
         let dead = Dead::default();
-        let mut segment = Segment { path, header, len, synced, begun: len, room, dead, file: None };
+        let syncing = None;
+        let mut segment = Segment { path, header, len, synced, syncing, room, dead, file: None };
         if !matches!(end, End::Continued) {
             check_newest(directory, &segment, &end, newest)?;
             check_oldest(directory, oldest, player.retired)?;
@@ -258,7 +259,7 @@ fn finish<D: Disk>(
 
 /// Fails when damage at the end of a segment had been on the disk, as a later
 /// record tells: that is no torn tail.
-fn check_torn<F>(segment: &Segment<F>, end: &End, bytes: &[u8]) -> Result<()> {
+fn check_torn<F: DiskFile>(segment: &Segment<F>, end: &End, bytes: &[u8]) -> Result<()> {
     let End::Damaged { reason } = end else { return Ok(()) };
     let salt = segment.header.salt;
     let is_synced = |at: &usize| record::decode(&bytes[*at..], salt).is_ok_and(|it| it.synced);

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use super::crc32::crc32c;
 use super::dead::Dead;
 use super::directory::Directory;
-use super::disk::{Disk, DiskFile, read_full, write_full};
+use super::disk::{Disk, DiskFile, Syncing, read_full, write_full};
 use super::record::read_u32;
 use crate::error::{KvsError, Result};
 
@@ -53,18 +53,12 @@ const CRC_AT: usize = SALT_AT + 4;
 /// Bytes of the header: where the first record begins.
 pub(crate) const HEADER_BYTES: usize = CRC_AT + 4;
 
-/// Bytes written after which the system begins to put them on the disk.
-const BEGIN_SYNC_BYTES: u64 = 1 << 20;
-
 /// Zeros that are written ahead at a time: enough for many small syncs, and not
 /// much to put on the disk in the one that comes first.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 /// Bytes to sync up to which zeros are written ahead. Larger syncs would spend
 /// more on them than they gain.
 const SMALL_SYNC_BYTES_MAX: u64 = 16 << 10;
-
-/// A multiple of what the system writes at the least.
-const PAGE_BYTES: u64 = 4096;
 
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +109,7 @@ impl Header {
 }
 
 /// A segment of an open store.
-pub(crate) struct Segment<F> {
+pub(crate) struct Segment<F: DiskFile> {
     /// Where its file is.
     pub(crate) path: PathBuf,
     /// What its header says.
@@ -124,8 +118,8 @@ pub(crate) struct Segment<F> {
     pub(crate) len: u64,
     /// Bytes of it that are known to be on the disk.
     pub(crate) synced: u64,
-    /// Bytes of it that the system has been told to put there.
-    pub(crate) begun: u64,
+    /// A sync that has begun, and how many bytes will be on the disk after it.
+    pub(crate) syncing: Option<(u64, F::Syncing)>,
     /// Bytes in the file: those from `len` on are zeros, to be written over.
     pub(crate) room: u64,
     /// Which of its records are dead.
@@ -152,7 +146,7 @@ impl<F: DiskFile> Segment<F> {
             header,
             len,
             synced: len,
-            begun: len,
+            syncing: None,
             room: len,
             dead: Dead::default(),
             file: Some(file),
@@ -179,17 +173,6 @@ impl<F: DiskFile> Segment<F> {
         }
         self.len += bytes.len() as u64;
         self.room = self.room.max(self.len);
-        self.begin_sync()
-    }
-
-    /// Has the system begin to write what it would else keep until the sync.
-    fn begin_sync(&mut self) -> Result<()> {
-        if self.len - self.begun >= BEGIN_SYNC_BYTES {
-            // But for the last page, which will be written to again.
-            let whole_pages = self.len - self.len % PAGE_BYTES;
-            self.file()?.begin_sync(self.begun, whole_pages - self.begun);
-            self.begun = whole_pages;
-        }
         Ok(())
     }
 
@@ -225,25 +208,48 @@ impl<F: DiskFile> Segment<F> {
     ///
     /// [`KvsError::WritesRefused`], as nobody knows then how the file ends.
     pub(crate) fn cut_back(&mut self, len: u64) -> Result<()> {
+        let begun = self.syncing.take().map_or(Ok(()), |(_, syncing)| syncing.wait());
         let file = self.file()?;
-        let cut = file.truncate(len).and_then(|()| file.sync());
+        let cut = begun.and_then(|()| file.truncate(len)).and_then(|()| file.sync());
         cut.map_err(|error| KvsError::WritesRefused {
             cause: format!("cannot cut {} back to {len} bytes: {error}", self.path.display()),
         })?;
         self.len = len;
         self.room = len;
         self.synced = self.synced.min(len);
-        self.begun = self.begun.min(len);
+        Ok(())
+    }
+
+    /// Begins to put all of it on the disk, beside what else is done, unless that
+    /// goes on already. Where it cannot begin, a later [`sync`](Self::sync) has more to do.
+    pub(crate) fn begin_sync(&mut self) -> Result<()> {
+        if self.syncing.is_none() {
+            self.syncing = self.file()?.sync_beside().ok().map(|syncing| (self.len, syncing));
+        }
+        Ok(())
+    }
+
+    /// Takes note of a sync that has begun, if it has ended.
+    pub(crate) fn note_sync(&mut self) -> Result<()> {
+        let is_done = self.syncing.as_ref().is_some_and(|(_, syncing)| syncing.is_done());
+        if is_done { self.await_sync() } else { Ok(()) }
+    }
+
+    /// Waits for a sync that has begun, if there is one.
+    fn await_sync(&mut self) -> Result<()> {
+        let Some((len, syncing)) = self.syncing.take() else { return Ok(()) };
+        syncing.wait().map_err(KvsError::io(format!("cannot sync {}", self.path.display())))?;
+        self.synced = self.synced.max(len);
         Ok(())
     }
 
     /// Puts all of it on the disk.
     pub(crate) fn sync(&mut self) -> Result<()> {
+        self.await_sync()?;
         self.file()?
             .sync()
             .map_err(KvsError::io(format!("cannot sync {}", self.path.display())))?;
         self.synced = self.len;
-        self.begun = self.len;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::fmt::Display;
 
 use super::dead::Dead;
 use super::directory::Directory;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::segment::Segment;
 use crate::error::{KvsError, Result};
 
@@ -132,7 +132,8 @@ impl<D: Disk> Segments<D> {
         let (number, len) = (oldest.header.number, oldest.len);
         self.directory.remove_segment(number)?;
         self.older_bytes -= len;
-        self.list.pop_front();
+        let file = self.list.pop_front().and_then(|oldest| oldest.file);
+        file.into_iter().for_each(DiskFile::close_beside);
         self.open.retain(|open| *open != number);
         Ok(())
     }

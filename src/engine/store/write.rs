@@ -1,28 +1,21 @@
-//! The write path: a batch of records in memory, its one way to the disk, and
-//! the step from one segment to the next.
+//! The write path: a batch of records in memory, and its one way to the disk.
 //!
-//! Not here: which records are written, byte layouts, and what compaction copies.
+//! Not here: which records are written, byte layouts, what compaction copies, and
+//! the step from one segment to the next ([`successor`](super::successor)).
 //!
 //! Invariants:
 //! * A batch is written whole or not at all. When writing or syncing it fails,
 //!   the file is cut back and the index taken back, so that neither a read nor
 //!   a restart shows anything of it. Where even the cut fails, as it may after a
 //!   failed sync, that is warned of: a restart may show it then.
-//! * A segment is followed by the next one in this order, each step on the disk
-//!   before the one after: its records, the next one's header and name, the
-//!   mark that it is continued, the next one's first record. So a segment with
-//!   the mark that has no successor has lost it.
 //! * After a failed sync no write is accepted: the system may have dropped the
 //!   pages, and another sync would succeed without them.
-
-use std::hash::{BuildHasher, RandomState};
-use std::io::ErrorKind;
 
 use super::Inner;
 use super::disk::Disk;
 use super::index::{Changes, Index, Location};
 use super::record::{self, Kind};
-use super::segment::{Header, Segment};
+use super::segment::Header;
 use crate::error::{KvsError, Result};
 
 /// Bytes a batch may have before another record is added. It is more than the
@@ -56,12 +49,6 @@ impl Batch {
     }
 }
 
-/// A random number that no peer can guess, from the seeds that std draws for
-/// its hash maps.
-pub(super) fn random_u64() -> u64 {
-    RandomState::new().hash_one(0)
-}
-
 impl<D: Disk> Inner<D> {
     /// Fails when an earlier sync did.
     pub(super) fn check_writable(&self) -> Result<()> {
@@ -77,8 +64,7 @@ impl<D: Disk> Inner<D> {
         if self.batch.bytes.len() >= BATCH_BYTES_MAX {
             self.commit(false)?;
         }
-        let full = self.segments.active().len >= self.options.segment_bytes;
-        if self.batch.bytes.is_empty() && (full || self.successor_due) {
+        if self.batch.bytes.is_empty() && self.is_successor_due() && self.is_end_near_synced() {
             self.begin_segment()?;
         }
         Ok(())
@@ -145,6 +131,7 @@ impl<D: Disk> Inner<D> {
 
     /// Appends the batch to the active segment, and syncs it where `durable`.
     fn write_batch(&mut self, durable: bool) -> Result<()> {
+        self.note_sync()?;
         let active = self.segments.active_mut();
         if !self.batch.bytes.is_empty() {
             active.append(&self.batch.bytes)?;
@@ -153,28 +140,17 @@ impl<D: Disk> Inner<D> {
             active.write_ahead(self.options.segment_bytes)?;
             self.sync_active()?;
         }
-        Ok(())
-    }
-
-    /// Syncs the active segment, unless there is nothing to.
-    fn sync_active(&mut self) -> Result<()> {
-        let active = self.segments.active_mut();
-        if active.synced == active.len {
-            return Ok(());
-        }
-        self.syncs += 1;
-        let synced = active.sync();
-        synced.inspect_err(|error| self.refuse_writes(error))
+        self.begin_sync()
     }
 
     /// Accepts no write any more, for this reason.
-    fn refuse_writes(&mut self, error: &KvsError) {
+    pub(super) fn refuse_writes(&mut self, error: &KvsError) {
         crate::logger::error!("no more writes are accepted: {}", error.chain().join(": "));
         self.refused.get_or_insert_with(|| error.chain().join(": "));
     }
 
     /// Accepts no write any more if nobody knows how the segment ends.
-    fn latch(&mut self, error: &KvsError) {
+    pub(super) fn latch(&mut self, error: &KvsError) {
         if let KvsError::WritesRefused { cause } = error {
             self.refused.get_or_insert_with(|| cause.clone());
         }
@@ -205,58 +181,6 @@ impl<D: Disk> Inner<D> {
         }
         self.batch.clear();
         self.cleaner.undo_batch(segment, start);
-    }
-
-    /// Begins the next segment; the batch is empty.
-    fn begin_segment(&mut self) -> Result<()> {
-        self.drop_room()?;
-        self.sync_active()?;
-        let Header { number, store, .. } = self.segments.active().header;
-        let number = number.checked_add(1).ok_or(KvsError::TooLarge {
-            what: "the number of segments ever begun",
-            len: u64::from(number) + 1,
-            max: u64::from(u32::MAX),
-        })?;
-        let header = Header { number, store, salt: random_u64() as u32 };
-        let next = Segment::create(&self.segments.directory, header);
-        let next = next.and_then(|next| self.append_continued().map(|()| next));
-        let next = next.inspect_err(|error| {
-            self.latch(error);
-            self.remove_unused(number);
-        })?;
-        self.sync_active()?;
-        self.segments.push(next);
-        self.successor_due = false;
-        self.marked = true;
-        Ok(())
-    }
-
-    /// Cuts off the zeros after the active segment's records.
-    pub(super) fn drop_room(&mut self) -> Result<()> {
-        let active = self.segments.active_mut();
-        if !active.has_room() {
-            return Ok(());
-        }
-        let cut = active.cut_back(active.len);
-        cut.inspect_err(|error| self.latch(error))
-    }
-
-    /// Appends the mark that the active segment is continued, after which
-    /// nothing may follow in it.
-    fn append_continued(&mut self) -> Result<()> {
-        let active = self.segments.active_mut();
-        let mut bytes = Vec::new();
-        record::encode(&mut bytes, active.header.salt, Kind::Continued, true, b"", b"");
-        active.append(&bytes)
-    }
-
-    /// Removes a segment that could not be begun, so that it can be tried again.
-    fn remove_unused(&mut self, number: u32) {
-        match self.segments.directory.remove_segment(number) {
-            Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            Err(error) => self.refuse_writes(&error),
-            Ok(()) => {}
-        }
     }
 
     /// Appends the mark that all before it is on the disk, when it is and

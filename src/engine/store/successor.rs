@@ -1,0 +1,138 @@
+//! From one segment to the next, and the syncs that go on beside the writes.
+//!
+//! Not here: when a batch is to be on the disk ([`write`](mod@super::write)).
+//!
+//! Invariants:
+//! * A segment is followed by the next one in this order, each step on the disk
+//!   before the one after: its records, the next one's header and name, the
+//!   mark that it is continued, the next one's first record. So a segment with
+//!   the mark that has no successor has lost it.
+//! * Writes wait for the disk as little as can be. What was written without a
+//!   sync is synced beside those that follow, and a segment that is full takes
+//!   more of them until little of it is left to sync. Where the disk is slower
+//!   than they are, they wait once it has outgrown its size.
+//! * What a sync beside fails with is told by the next commit, and refuses writes
+//!   as any failed sync does.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
+
+use super::Inner;
+use super::disk::Disk;
+use super::record::{self, Kind};
+use super::segment::{Header, Segment};
+use crate::error::{KvsError, Result};
+
+/// Bytes handed to the system after which a sync of them begins beside, at the
+/// most, and what part of a segment they are at the most.
+const BESIDE_BYTES_MAX: u64 = 1 << 20;
+const BESIDE_PART: u64 = 8;
+/// What part of these may be left to sync when a segment is followed by the next
+/// one: that sync is waited for.
+const AWAITED_PART: u64 = 4;
+/// By what part a segment may outgrow its size until no more is left. Where the
+/// disk is slower than the writes, these have to wait for it then.
+const EXCESS_PART: u64 = 4;
+
+/// A random number that no peer can guess, from the seeds that std draws for
+/// its hash maps.
+pub(super) fn random_u64() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+impl<D: Disk> Inner<D> {
+    /// Whether the active segment is to be followed by another one.
+    pub(super) fn is_successor_due(&self) -> bool {
+        self.successor_due || self.segments.active().len >= self.options.segment_bytes
+    }
+
+    /// Whether so little of the active segment is left to sync that it can be
+    /// waited for, or must, as the segment has outgrown its size.
+    pub(super) fn is_end_near_synced(&self) -> bool {
+        let (active, size) = (self.segments.active(), self.options.segment_bytes);
+        active.len - active.synced <= self.beside_bytes() / AWAITED_PART
+            || active.len >= size + size / EXCESS_PART
+    }
+
+    /// Bytes to sync from which on that is begun beside.
+    fn beside_bytes(&self) -> u64 {
+        BESIDE_BYTES_MAX.min(self.options.segment_bytes / BESIDE_PART)
+    }
+
+    /// Has a sync begin beside the writes that follow when there is much to do,
+    /// or when it brings the end of the segment nearer.
+    pub(super) fn begin_sync(&mut self) -> Result<()> {
+        let least = if self.is_successor_due() { 1 } else { self.beside_bytes() };
+        let active = self.segments.active_mut();
+        if active.len - active.synced >= least { active.begin_sync() } else { Ok(()) }
+    }
+
+    /// Takes note of a sync that has ended.
+    pub(super) fn note_sync(&mut self) -> Result<()> {
+        let noted = self.segments.active_mut().note_sync();
+        noted.inspect_err(|error| self.refuse_writes(error))
+    }
+
+    /// Syncs the active segment, unless there is nothing to.
+    pub(super) fn sync_active(&mut self) -> Result<()> {
+        let active = self.segments.active_mut();
+        if active.synced == active.len {
+            return Ok(());
+        }
+        self.syncs += 1;
+        let synced = active.sync();
+        synced.inspect_err(|error| self.refuse_writes(error))
+    }
+
+    /// Begins the next segment; the batch is empty.
+    pub(super) fn begin_segment(&mut self) -> Result<()> {
+        self.drop_room()?;
+        self.sync_active()?;
+        let Header { number, store, .. } = self.segments.active().header;
+        let number = number.checked_add(1).ok_or(KvsError::TooLarge {
+            what: "the number of segments ever begun",
+            len: u64::from(number) + 1,
+            max: u64::from(u32::MAX),
+        })?;
+        let header = Header { number, store, salt: random_u64() as u32 };
+        let next = Segment::create(&self.segments.directory, header);
+        let next = next.and_then(|next| self.append_continued().map(|()| next));
+        let next = next.inspect_err(|error| {
+            self.latch(error);
+            self.remove_unused(number);
+        })?;
+        self.sync_active()?;
+        self.segments.push(next);
+        self.successor_due = false;
+        self.marked = true;
+        Ok(())
+    }
+
+    /// Cuts off the zeros after the active segment's records.
+    pub(super) fn drop_room(&mut self) -> Result<()> {
+        let active = self.segments.active_mut();
+        if !active.has_room() {
+            return Ok(());
+        }
+        let cut = active.cut_back(active.len);
+        cut.inspect_err(|error| self.latch(error))
+    }
+
+    /// Appends the mark that the active segment is continued, after which
+    /// nothing may follow in it.
+    fn append_continued(&mut self) -> Result<()> {
+        let active = self.segments.active_mut();
+        let mut bytes = Vec::new();
+        record::encode(&mut bytes, active.header.salt, Kind::Continued, true, b"", b"");
+        active.append(&bytes)
+    }
+
+    /// Removes a segment that could not be begun, so that it can be tried again.
+    fn remove_unused(&mut self, number: u32) {
+        match self.segments.directory.remove_segment(number) {
+            Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(error) => self.refuse_writes(&error),
+            Ok(()) => {}
+        }
+    }
+}
