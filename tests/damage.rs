@@ -331,15 +331,15 @@ fn nothing_may_follow_the_mark_that_a_segment_is_continued() {
 
 /// Damage that cleaning meets ends the cleaning: what is intact is served, the
 /// damaged segment stays, and the next start names it.
-#[test]
-fn damage_that_cleaning_meets_costs_nothing_but_space() {
+fn damage_that_cleaning_meets(harm: fn(&mut Vec<u8>)) {
     let parent = tempfile::tempdir().unwrap();
     let store = KvStore::open_with(parent.path(), options()).unwrap();
     let key = |nth: u32| format!("key {}", nth % 10);
-    (0..10).for_each(|nth| store.set(key(nth), "first value".to_owned()).unwrap());
+    (0..100).for_each(|nth| store.set(key(nth), "first value".to_owned()).unwrap());
     let path = parent.path().join("00000001.seg");
+    assert!(parent.path().join("00000002.seg").exists());
     let mut bytes = fs::read(&path).unwrap();
-    bytes[40] ^= 1;
+    harm(&mut bytes);
     fs::write(&path, bytes).unwrap();
     (0..2_000).for_each(|nth| store.set(key(nth), format!("value {nth}")).unwrap());
     assert!(!store.maintain().unwrap());
@@ -352,6 +352,17 @@ fn damage_that_cleaning_meets_costs_nothing_but_space() {
         Err(KvsError::Corrupt { path: named, .. }) => assert_eq!(named, path),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn damage_that_cleaning_meets_costs_nothing_but_space() {
+    damage_that_cleaning_meets(|bytes| bytes[40] ^= 1);
+}
+
+/// There is nothing to be decoded then, and so nothing that is wrong with it.
+#[test]
+fn a_segment_cut_before_a_record_does_not_hold_up_the_cleaning_for_ever() {
+    damage_that_cleaning_meets(|bytes| bytes.truncate(HEADER_BYTES));
 }
 
 /// The same on the real file system: one small segment, closed cleanly.

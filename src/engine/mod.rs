@@ -24,8 +24,9 @@ use crate::error::Result;
 ///   loss of power. An engine may take a step early, never late.
 /// * When `flush` or `sync` fails, the writes since the last one that
 ///   succeeded are undone: reads no longer see them. So they are when a `set`
-///   or `remove` fails that had to commit them to make room. An engine that
-///   cannot undo, as sled, refuses all writes from then on.
+///   or `remove` fails that had to commit them to make room, as it does when
+///   they are many: those that it has committed stay. An engine that cannot
+///   undo, as sled, refuses all writes from then on.
 /// * Methods take `&self`, and one thread uses an engine at a time: inside is
 ///   one cell, not a lock.
 pub trait KvsEngine {

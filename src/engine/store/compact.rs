@@ -24,26 +24,26 @@
 use std::collections::VecDeque;
 
 use super::Inner;
-use super::disk::{Disk, DiskFile};
+use super::ahead::Ahead;
+use super::disk::Disk;
 use super::index::Location;
 use super::record::{self, Damage, Kind, Record};
-use super::segment::Segment;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
 /// Bytes that are cleaned for each byte written. The bound on disk use follows:
 /// cleaning all of `T = 2 * live` bytes takes `T / PAID_BYTES` bytes of writes,
-/// so that there are never more than `2.5 * live` bytes, and two segments
+/// so that there are never more than `2.5 * live` bytes, and three segments
 /// (`the_directory_never_exceeds_its_bound`). And a pass that copies `live` bytes
 /// makes room for as many: so at most two bytes are written for each that is set.
 const PAID_BYTES: u64 = 4;
 /// Bytes of a segment that are looked at in one step.
 const STEP_BYTES: usize = 2 << 10;
-/// Bytes of a segment that are read at a time, for many steps.
-const READ_BYTES: usize = 16 << 10;
-/// Steps of one idle turn, so that a request which comes meanwhile waits little.
-const IDLE_STEPS: usize = 128;
-/// Bytes of a batch from which on no copies are added to it: they wait.
+/// Bytes that are looked at in an idle turn, but for the rest of a record, so that
+/// a request which comes meanwhile waits little.
+const IDLE_BYTES: usize = 256 << 10;
+/// Bytes of a batch from which on no copies are added to it: they wait. With the
+/// limits of a record and of a segment, offsets stay within 32 bits.
 const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// How far compaction has come.
@@ -55,47 +55,11 @@ pub(super) struct Cleaner {
     ahead: Ahead,
     /// Segments that are cleaned and not removed yet, oldest first.
     retired: VecDeque<Retired>,
-    /// Bytes to be cleaned that writes have paid for.
-    credit: u64,
+    /// Bytes to be cleaned that writes have paid for; below zero after a long record,
+    /// which is looked at whole.
+    credit: i64,
     /// Whether an error has ended it until the store is opened anew.
     stopped: bool,
-}
-
-/// Bytes of a segment that were read at once, as a read for each step would
-/// take longer than the step.
-#[derive(Default)]
-struct Ahead {
-    /// The segment's number.
-    segment: u32,
-    /// Where in it the bytes begin.
-    start: u64,
-    /// The bytes.
-    bytes: Vec<u8>,
-}
-
-impl Ahead {
-    /// `len` bytes of a segment from `offset` on, or as many as there are.
-    fn bytes<F: DiskFile>(
-        &mut self,
-        segment: &Segment<F>,
-        offset: u64,
-        len: usize,
-    ) -> Result<&[u8]> {
-        let end = segment.len.min(offset + len as u64);
-        let is_here = self.segment == segment.header.number
-            && self.start <= offset
-            && end <= self.start + self.bytes.len() as u64;
-        if !is_here {
-            let room = (segment.len - offset).min(len.max(READ_BYTES) as u64);
-            self.bytes.resize(room as usize, 0);
-            self.bytes.shrink_to(READ_BYTES);
-            let filled = segment.read(&mut self.bytes, offset)?;
-            self.bytes.truncate(filled);
-            (self.segment, self.start) = (segment.header.number, offset);
-        }
-        let from = (offset - self.start) as usize;
-        Ok(&self.bytes[from..self.bytes.len().min(from + len)])
-    }
 }
 
 /// A segment that may be removed once a sync has covered what was copied from it.
@@ -109,7 +73,7 @@ struct Retired {
 impl Cleaner {
     /// Takes note of a write of so many bytes.
     pub(super) fn pay(&mut self, written: u64) {
-        self.credit += written * PAID_BYTES;
+        self.credit += (written * PAID_BYTES) as i64;
     }
 
     /// Goes back to before a batch that was to begin at `start` of a segment
@@ -148,11 +112,11 @@ impl<D: Disk> Inner<D> {
         if !self.is_compacting() {
             self.cleaner.credit = 0;
         }
-        while self.cleaner.credit >= STEP_BYTES as u64
-            && self.batch.bytes.len() < COPY_BATCH_BYTES_MAX
-            && self.clean_or_stop()
-        {
-            self.cleaner.credit -= STEP_BYTES as u64;
+        while self.cleaner.credit >= STEP_BYTES as i64 {
+            match self.clean_or_stop() {
+                0 => break,
+                looked_at => self.cleaner.credit -= looked_at as i64,
+            }
         }
     }
 
@@ -164,9 +128,11 @@ impl<D: Disk> Inner<D> {
         self.settle();
         if self.is_compacting() {
             self.prepare()?;
-            for _ in 0..IDLE_STEPS {
-                if !self.clean_or_stop() {
-                    break;
+            let mut left = IDLE_BYTES;
+            while left > 0 {
+                match self.clean_or_stop() {
+                    0 => break,
+                    looked_at => left = left.saturating_sub(looked_at),
                 }
             }
             self.commit(false)?;
@@ -180,13 +146,17 @@ impl<D: Disk> Inner<D> {
         Ok(false)
     }
 
-    /// Does one step; `false` when there is none to do. An error ends the
-    /// compaction, not the write that paid for it.
-    fn clean_or_stop(&mut self) -> bool {
+    /// Does one step, if there is one to do and room for what it copies; how many
+    /// bytes it has looked at. An error ends the compaction, not the write that
+    /// paid for it.
+    fn clean_or_stop(&mut self) -> usize {
+        if self.batch.bytes.len() >= COPY_BATCH_BYTES_MAX || self.is_outgrown() {
+            return 0;
+        }
         let cleaned = self.clean();
         cleaned.unwrap_or_else(|error| {
             self.stop_cleaning(&error);
-            false
+            0
         })
     }
 
@@ -196,11 +166,15 @@ impl<D: Disk> Inner<D> {
         logger::error!("compaction ends until the next start: {}", error.chain().join(": "));
     }
 
-    /// Looks at the next records of the oldest segment and copies the live ones.
-    fn clean(&mut self) -> Result<bool> {
-        let Some((number, offset)) = self.cursor() else { return Ok(false) };
-        let Some(segment) = self.segments.get(number)? else { return Ok(false) };
+    /// Looks at the next records of the oldest segment and copies the live ones;
+    /// how many bytes those took, 0 when no segment is to be cleaned.
+    fn clean(&mut self) -> Result<usize> {
+        self.go_on_with_oldest();
+        let Some((number, offset)) = self.cleaner.cursor else { return Ok(0) };
+        let Some(segment) = self.segments.get(number)? else { return Ok(0) };
         let (salt, end) = (segment.header.salt, segment.len);
+        // Out of the cleaner while the records borrow from it; an error, after which
+        // nothing is cleaned any more, leaves it out.
         let mut ahead = std::mem::take(&mut self.cleaner.ahead);
         let mut bytes = ahead.bytes(segment, offset, STEP_BYTES)?;
         if let Err(Damage::Cut(len)) = record::decode(bytes, salt) {
@@ -227,19 +201,18 @@ impl<D: Disk> Inner<D> {
         if next == end {
             self.retire(number, end);
         }
-        Ok(true)
+        Ok(looked_at)
     }
 
-    /// Where to go on: in the oldest segment that is not cleaned yet. When that
-    /// is the active one, the next is to be begun first.
-    fn cursor(&mut self) -> Option<(u32, u64)> {
+    /// Puts the cursor, if there is none and should be, into the oldest segment that
+    /// is not cleaned yet. When that is the active one, the next is to be begun first.
+    fn go_on_with_oldest(&mut self) {
         if self.cleaner.cursor.is_none() && self.is_compacting() {
             let oldest = self.segments.older_number(self.cleaner.retired.len());
             self.successor_due |= oldest.is_none();
             let start = super::segment::HEADER_BYTES as u64;
             self.cleaner.cursor = oldest.map(|number| (number, start));
         }
-        self.cleaner.cursor
     }
 
     /// Copies a set to the head if it is the newest of its key.
@@ -262,6 +235,7 @@ impl<D: Disk> Inner<D> {
         let Some(Retired { record, .. }) = self.cleaner.retired.front() else { return };
         let active = self.segments.active();
         let end = u64::from(record.offset) + u64::from(record.len);
+        // One in an older segment is on the disk, as all of that is.
         if record.segment == active.header.number && end > active.synced {
             return;
         }
@@ -280,7 +254,7 @@ fn intact(
 ) -> std::result::Result<Vec<(usize, Record<'_>)>, (usize, Damage)> {
     let mut records = Vec::with_capacity(bytes.len() / record::HEADER_BYTES);
     let mut at = 0;
-    while at < bytes.len() {
+    while at < bytes.len() || records.is_empty() {
         match record::decode(&bytes[at..], salt) {
             Ok(record) => {
                 let len = record.len();

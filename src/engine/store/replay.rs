@@ -118,7 +118,8 @@ impl Player {
         segment: u32,
         at: usize,
     ) -> std::result::Result<(), &'static str> {
-        let location = Location { segment, offset: at as u32, len: record.len() as u32 };
+        let offset = u32::try_from(at).map_err(|_| "a record begins past all offsets")?;
+        let location = Location { segment, offset, len: record.len() as u32 };
         match record.kind {
             Kind::Set => self.changes.push(record.key, Some(location)),
             Kind::Remove => self.changes.push(record.key, None),

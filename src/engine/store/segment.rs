@@ -216,6 +216,7 @@ impl<F: DiskFile> Segment<F> {
         })?;
         self.len = len;
         self.room = len;
+        // Not `len`: after one that failed, a sync says nothing of what was there before.
         self.synced = self.synced.min(len);
         Ok(())
     }

@@ -77,10 +77,11 @@ impl<D: Disk> Segments<D> {
         if number == self.active.header.number {
             return Ok(Some(&self.active));
         }
-        let oldest = self.older_number(0).unwrap_or(number);
-        let Some(at) = number.checked_sub(oldest).map(|at| at as usize) else {
+        let oldest = self.older_number(0);
+        let Some(at) = oldest.and_then(|oldest| number.checked_sub(oldest)) else {
             return Ok(None);
         };
+        let at = at as usize;
         if self.list.get(at).is_some_and(|segment| segment.file.is_none()) {
             self.close_one_of_too_many();
             self.list[at].file = Some(self.directory.open_segment(number)?);

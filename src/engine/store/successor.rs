@@ -49,9 +49,14 @@ impl<D: Disk> Inner<D> {
     /// Whether so little of the active segment is left to sync that it can be
     /// waited for, or must, as the segment has outgrown its size.
     pub(super) fn is_end_near_synced(&self) -> bool {
-        let (active, size) = (self.segments.active(), self.options.segment_bytes);
-        active.len - active.synced <= self.beside_bytes() / AWAITED_PART
-            || active.len >= size + size / EXCESS_PART
+        let active = self.segments.active();
+        active.len - active.synced <= self.beside_bytes() / AWAITED_PART || self.is_outgrown()
+    }
+
+    /// Whether the active segment is as long as one may become that is full.
+    pub(super) fn is_outgrown(&self) -> bool {
+        let size = self.options.segment_bytes;
+        self.segments.active().len >= size + size / EXCESS_PART
     }
 
     /// Bytes to sync from which on that is begun beside.

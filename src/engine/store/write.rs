@@ -4,6 +4,8 @@
 //! the step from one segment to the next ([`successor`](super::successor)).
 //!
 //! Invariants:
+//! * A batch goes to one segment: the next one is begun only while the batch is
+//!   empty. So where a record will be is known when it is staged.
 //! * A batch is written whole or not at all. When writing or syncing it fails,
 //!   the file is cut back and the index taken back, so that neither a read nor
 //!   a restart shows anything of it. Where even the cut fails, as it may after a
@@ -18,8 +20,9 @@ use super::record::{self, Kind};
 use super::segment::Header;
 use crate::error::{KvsError, Result};
 
-/// Bytes a batch may have before another record is added. It is more than the
-/// server executes in a turn, which a failure must undo as a whole.
+/// Bytes a batch may have before another record is added: else it is committed
+/// first. That is more than the server executes in a turn, but for lines of many
+/// megabytes, so that a failure undoes a turn as a whole.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 /// Bytes of room that an empty batch keeps for the next one.
 const BATCH_ROOM_BYTES_MAX: usize = 4 << 20;
@@ -114,6 +117,7 @@ impl<D: Disk> Inner<D> {
         self.check_writable()?;
         self.settle();
         self.clean_paid();
+        // The copies are in the batch too; nothing has been appended yet.
         let start = self.segments.active().len;
         let written = self.write_batch(durable);
         match &written {
@@ -163,6 +167,7 @@ impl<D: Disk> Inner<D> {
             crate::logger::warn!("{} keeps records that failed to sync", active.path.display());
         }
         let Header { number: segment, salt, .. } = active.header;
+        // All are settled, so there is a place in `replaced` for each set and remove.
         let mut keys = Vec::with_capacity(self.batch.replaced.len());
         let mut rest = &self.batch.bytes[..];
         while let Ok(record) = record::decode(rest, salt) {
