@@ -137,6 +137,20 @@ fn store_with_a_value() -> (SimulatedDisk, KvStore<SimulatedDisk>) {
     (disk, store)
 }
 
+/// Two processes that start at once both find no lock file; one of them makes it.
+#[test]
+fn a_lock_file_that_another_process_makes_meanwhile_is_opened() {
+    const ENOENT: i32 = 2;
+    let (disk, store) = store_with_a_value();
+    drop(store);
+    let lock = disk.calls() + 2;
+    let kind = Some(Call::Open);
+    disk.set_fault(Some(Fault::Calls { first: lock, last: lock, kind, errno: ENOENT }));
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, Options::default()).unwrap();
+    assert_eq!(disk.failed(&[Call::Open]), 1);
+    assert_eq!(store.get("key".to_owned()).unwrap().as_deref(), Some("first"));
+}
+
 /// A fault of all calls of a kind.
 fn all(kind: Call) -> Option<Fault> {
     Some(Fault::Calls { first: 0, last: u64::MAX, kind: Some(kind), errno: EIO })

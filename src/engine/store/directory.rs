@@ -44,11 +44,8 @@ impl<D: Disk> Directory<D> {
     pub(crate) fn open(disk: D, path: PathBuf) -> Result<Directory<D>> {
         create_dir_all(&disk, &path)?;
         let lock_path = path.join(LOCK);
-        let lock = match disk.open(&lock_path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(&lock_path),
-            opened => opened,
-        }
-        .map_err(KvsError::io(format!("cannot open the lock file {}", lock_path.display())))?;
+        let lock = open_or_create(&disk, &lock_path)
+            .map_err(KvsError::io(format!("cannot open the lock file {}", lock_path.display())))?;
         let context = || format!("cannot lock {}", lock_path.display());
         match lock.try_lock() {
             Ok(true) => {
@@ -121,6 +118,17 @@ impl<D: Disk> Directory<D> {
     /// Puts the names that are here now on the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         sync_dir(&self.disk, &self.path)
+    }
+}
+
+/// Opens a file, which is created if it is missing; another process may do so just now.
+fn open_or_create<D: Disk>(disk: &D, path: &Path) -> io::Result<D::File> {
+    match disk.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match disk.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(path),
+            created => created,
+        },
+        opened => opened,
     }
 }
 
