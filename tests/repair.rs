@@ -60,12 +60,60 @@ fn killed(parent: &Path) -> PathBuf {
     let store = KvStore::open(&open).unwrap();
     store.set("key".to_owned(), "value".to_owned()).unwrap();
     store.sync().unwrap();
-    fs::create_dir(&killed).unwrap();
-    for entry in fs::read_dir(&open).unwrap() {
-        let name = entry.unwrap().file_name();
-        fs::copy(open.join(&name), killed.join(&name)).unwrap();
-    }
+    copy(&open, &killed);
     killed
+}
+
+/// Copies a store's directory as it is.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let name = entry.unwrap().file_name();
+        fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// A store that was killed with a value in its tail that is full of what look
+/// like headers of long records, and with one bit before them flipped. Where
+/// `is_synced`, a record behind tells that the value had been on the disk.
+fn crafted_tail(parent: &Path, is_synced: bool) -> PathBuf {
+    let (open, killed) = (parent.join("open"), parent.join("killed"));
+    let store = KvStore::open(&open).unwrap();
+    store.set("first".to_owned(), "1".to_owned()).unwrap();
+    store.sync().unwrap();
+    // A checksum of zeros, the kind, no key, and a value of 2 MiB and some.
+    let header = "\0\0\0\0\u{1}\0\0\0\0\0\0\u{20}\0";
+    store.set("crafted".to_owned(), header.repeat((4 << 20) / header.len())).unwrap();
+    if is_synced {
+        store.sync().unwrap();
+        store.set("last".to_owned(), "2".to_owned()).unwrap();
+    }
+    copy(&open, &killed);
+    let path = &segments(&killed)[0];
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"crafted").unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+    killed
+}
+
+/// Without a bound on the work, each of these calls takes minutes.
+#[test]
+fn values_full_of_headers_do_not_make_the_search_behind_damage_long() {
+    let parent = tempfile::tempdir().unwrap();
+    let torn = crafted_tail(parent.path(), false);
+    assert_eq!(inspect(&torn).1, 1);
+    let store = KvStore::open(&torn).unwrap();
+    assert_eq!(store.get("first".to_owned()).unwrap().as_deref(), Some("1"));
+    assert_eq!(store.get("crafted".to_owned()).unwrap(), None);
+
+    let parent = tempfile::tempdir().unwrap();
+    let damaged = crafted_tail(parent.path(), true);
+    let error = KvStore::open(&damaged).unwrap_err().to_string();
+    assert!(error.ends_with(" tells that this had been on the disk"), "{error}");
+    assert_eq!(inspect(&damaged).1, 1);
+    let repair = KvStore::repair(&damaged).unwrap();
+    assert_eq!((repair.keys, repair.lost.len()), (2, 1), "{repair:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! Invariant: both ways give the same checksum (`both_ways_equal_the_definition`).
 
 /// The polynomial with its bits reversed, as the least significant bit is first.
-const POLYNOMIAL: u32 = 0x82F6_3B78;
+pub(super) const POLYNOMIAL: u32 = 0x82F6_3B78;
 
 /// How many bytes one step of the loop takes in.
 const SLICES: usize = 8;

@@ -10,6 +10,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use super::checksums::Checksums;
 use super::directory::Directory;
 use super::disk::OsDisk;
 use super::record::{self, Kind, Record};
@@ -29,8 +30,8 @@ pub(super) enum Piece<'a> {
 
 /// The pieces of a segment's bytes, header left out, one after another.
 pub(super) struct Scan<'a> {
-    /// The whole segment.
-    bytes: &'a [u8],
+    /// The whole segment, made ready to be searched behind damage.
+    checksums: Checksums<'a>,
     /// The seed of its checksums.
     salt: u32,
     /// Whether it may end with zeros, which only the newest does.
@@ -42,7 +43,7 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// The pieces of the segment that has these bytes and this header.
     pub(super) fn new(bytes: &'a [u8], header: Header, is_newest: bool) -> Scan<'a> {
-        Scan { bytes, salt: header.salt, is_newest, at: HEADER_BYTES }
+        Scan { checksums: Checksums::new(bytes), salt: header.salt, is_newest, at: HEADER_BYTES }
     }
 }
 
@@ -50,8 +51,11 @@ impl<'a> Iterator for Scan<'a> {
     type Item = Piece<'a>;
 
     fn next(&mut self) -> Option<Piece<'a>> {
-        let (start, bytes) = (self.at, self.bytes);
-        match record::decode(bytes.get(start..).filter(|rest| !rest.is_empty())?, self.salt) {
+        let (start, bytes) = (self.at, self.checksums.bytes());
+        if start >= bytes.len() {
+            return None;
+        }
+        match record::decode_at(&self.checksums, start, self.salt) {
             Ok(record) => {
                 self.at += record.len();
                 Some(Piece::Record(start, record))
@@ -61,7 +65,8 @@ impl<'a> Iterator for Scan<'a> {
                 Some(Piece::Room(start))
             }
             Err(damage) => {
-                let is_record = |at: &usize| record::decode(&bytes[*at..], self.salt).is_ok();
+                let is_record =
+                    |at: &usize| record::decode_at(&self.checksums, *at, self.salt).is_ok();
                 self.at = (start + 1..bytes.len()).find(is_record).unwrap_or(bytes.len());
                 Some(Piece::Damage(start, self.at, damage.to_string()))
             }

@@ -13,13 +13,15 @@
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`],
 //! [`write`](mod@write), [`successor`], [`read`](mod@read), [`cache`], [`replay`] and
-//! [`recover`](mod@recover), [`compact`] with [`ahead`] and [`dead`]; then [`inspect`] and [`repair`]. Below them all is [`disk`], the
-//! seam for tests.
+//! [`recover`](mod@recover), [`compact`] with [`ahead`] and [`dead`]; then [`inspect`]
+//! and [`repair`], which look behind damage by [`checksums`]. Below them all is
+//! [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 
 mod ahead;
 mod cache;
+mod checksums;
 mod compact;
 mod crc32;
 mod dead;

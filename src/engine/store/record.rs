@@ -30,6 +30,9 @@
 //!   are used (`lengths_are_checked_first`).
 //! * No record begins like a run of zeros (`zeros_are_no_record`).
 
+use std::ops::Range;
+
+use super::checksums::Checksums;
 use super::crc32::crc32c;
 
 /// Where the checksum stands.
@@ -146,10 +149,29 @@ pub(crate) fn encode(
 
 /// The record that `bytes` begin with.
 pub(crate) fn decode(bytes: &[u8], salt: u32) -> Result<Record<'_>, Damage> {
+    decode_checked(bytes, |checked| crc32c(salt, &bytes[checked]))
+}
+
+/// The record that begins at `at`, as [`decode`] finds it: for whoever tries
+/// many places, and must not go through what each of them claims to be.
+pub(crate) fn decode_at<'a>(
+    checksums: &Checksums<'a>,
+    at: usize,
+    salt: u32,
+) -> Result<Record<'a>, Damage> {
+    let crc = |checked: Range<usize>| checksums.of(salt, at + checked.start..at + checked.end);
+    decode_checked(&checksums.bytes()[at..], crc)
+}
+
+/// The record that `bytes` begin with, when `crc` gives the checksum of a range.
+fn decode_checked(
+    bytes: &[u8],
+    crc: impl FnOnce(Range<usize>) -> u32,
+) -> Result<Record<'_>, Damage> {
     let (kind, synced, key_len, value_len) = decode_header(bytes)?;
     let len = HEADER_BYTES + key_len + value_len;
     let record = bytes.get(..len).ok_or(Damage::Cut(len))?;
-    if crc32c(salt, &record[KIND..]) != read_u32(record, CRC) {
+    if crc(KIND..len) != read_u32(record, CRC) {
         return Err(Damage::Checksum);
     }
     let (key, value) = record[HEADER_BYTES..].split_at(key_len);

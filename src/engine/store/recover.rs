@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::checksums::Checksums;
 use super::dead::Dead;
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
@@ -261,9 +262,10 @@ fn finish<D: Disk>(
 /// record tells: that is no torn tail.
 fn check_torn<F: DiskFile>(segment: &Segment<F>, end: &End, bytes: &[u8]) -> Result<()> {
     let End::Damaged { reason } = end else { return Ok(()) };
-    let salt = segment.header.salt;
-    let is_synced = |at: &usize| record::decode(&bytes[*at..], salt).is_ok_and(|it| it.synced);
-    match (segment.len as usize + 1..bytes.len()).find(is_synced) {
+    let (start, salt) = (segment.len as usize, segment.header.salt);
+    let tail = Checksums::new(&bytes[start..]);
+    let is_synced = |at: &usize| record::decode_at(&tail, *at, salt).is_ok_and(|it| it.synced);
+    match (1..tail.bytes().len()).find(is_synced).map(|at| start + at) {
         None => Ok(()),
         Some(at) => Err(KvsError::corrupt(
             &segment.path,
