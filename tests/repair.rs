@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 
 use kvs::{KvStore, KvsEngine, KvsError, Options};
 
-/// Writes three small segments; what is in them at the end.
-fn fill(directory: &Path) -> BTreeMap<String, String> {
+/// Options of a store that has several small segments.
+fn options() -> Options {
     let mut options = Options::default();
     options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
-    let store = KvStore::open_with(directory, options).unwrap();
+    options
+}
+
+/// Writes three small segments; what is in them at the end.
+fn fill(directory: &Path) -> BTreeMap<String, String> {
+    let store = KvStore::open_with(directory, options()).unwrap();
     let mut map = BTreeMap::new();
     for nth in 0..60 {
         let (key, value) = (format!("key{}", nth % 20), format!("value {nth}\u{1b}"));
@@ -175,6 +180,39 @@ fn repair_and_check(directory: &Path, map: &BTreeMap<String, String>, few_are_lo
     drop(store);
     fs::remove_dir_all(directory).unwrap();
     fs::rename(set_aside, directory).unwrap();
+}
+
+#[test]
+fn a_segment_of_another_store_is_lost_as_a_whole_wherever_it_stands() {
+    let parent = tempfile::tempdir().unwrap();
+    let (other, directory) = (parent.path().join("other"), parent.path().join("kvs"));
+    let store = KvStore::open_with(&other, options()).unwrap();
+    (0..99).for_each(|nth| store.set(format!("foreign{nth}"), "value".to_owned()).unwrap());
+    drop(store);
+    let others = segments(&other);
+    let own = {
+        fill(&parent.path().join("own"));
+        segments(&parent.path().join("own"))
+    };
+    assert!(own.len() > 2 && others.len() > own.len());
+    for foreign in &others[..=own.len()] {
+        copy(&parent.path().join("own"), &directory);
+        let path = directory.join(foreign.file_name().unwrap());
+        fs::copy(foreign, &path).unwrap();
+        let (text, damaged) = inspect(&directory);
+        assert_eq!(damaged, 1, "{text}");
+        assert!(text.contains(" set \"foreign"), "{text}");
+        let repair = KvStore::repair(&directory).unwrap();
+        let all = format!("{}: all of it: it belongs to another store", path.display());
+        assert!(repair.lost.len() == 1 && repair.lost[0].starts_with(&all), "{repair:?}");
+        let store = KvStore::open(&directory).unwrap();
+        for nth in 0..99 {
+            assert_eq!(store.get(format!("foreign{nth}")).unwrap(), None);
+        }
+        assert!(store.stats().contains(&("keys", repair.keys)) && repair.keys > 10);
+        drop(store);
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }
 
 #[test]

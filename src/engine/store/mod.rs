@@ -13,9 +13,9 @@
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`],
 //! [`write`](mod@write), [`successor`], [`read`](mod@read), [`cache`], [`replay`] and
-//! [`recover`](mod@recover), [`compact`] with [`ahead`] and [`dead`]; then [`inspect`]
-//! and [`repair`], which look behind damage by [`checksums`]. Below them all is
-//! [`disk`], the seam for tests.
+//! [`recover`](mod@recover), [`compact`] with [`ahead`] and [`dead`]; then
+//! [`checksums`], [`survey`], [`inspect`] and [`repair`].
+//! Below them all is [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 
@@ -39,6 +39,7 @@ mod replay;
 mod segment;
 mod segments;
 mod successor;
+mod survey;
 mod table;
 mod write;
 

@@ -179,14 +179,17 @@ fn check_oldest<D: Disk>(directory: &Directory<D>, oldest: u32, retired: u32) ->
 
 /// Fails when a header is that of another segment.
 fn check_header(path: &Path, header: Header, number: u32, store: u64) -> Result<()> {
-    let reason = if header.number != number {
-        format!("it is segment {} under another name", header.number)
-    } else if header.store != store {
-        "it belongs to another store than the segments before it".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(KvsError::corrupt(path, 0, reason))
+    let reason = why_foreign(header, number, store);
+    reason.map_or(Ok(()), |reason| Err(KvsError::corrupt(path, 0, reason)))
+}
+
+/// Why a header is not that of the segment with this number of this store, if it is not.
+pub(super) fn why_foreign(header: Header, number: u32, store: u64) -> Option<String> {
+    if header.number != number {
+        return Some(format!("it is segment {} under another name", header.number));
+    }
+    let is_foreign = header.store != store;
+    is_foreign.then(|| "it belongs to another store than the other segments".to_owned())
 }
 
 /// Whether a segment has no records.

@@ -15,7 +15,8 @@
 //! `kvs.repaired` is beside it, so that none is begun there; repair goes on
 //! from where it was cut off.
 //!
-//! What is lost is said: each damaged range. A key whose newest record was in
+//! What is lost is said: each damaged range, and each segment that is another
+//! store's, of which nothing is taken. A key whose newest record was in
 //! one has its value from before, or none.
 
 use std::ffi::OsString;
@@ -23,9 +24,11 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::inspect::{Piece, Scan, lock};
+use super::directory::Directory;
+use super::disk::OsDisk;
+use super::inspect::lock;
 use super::record::{Kind, Record};
-use super::segment::{Header, read_whole};
+use super::survey::{Piece, survey};
 use super::{KvStore, Options};
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
@@ -56,10 +59,10 @@ pub(super) fn repair(directory: &Path) -> Result<Repair> {
         Err(KvsError::Corrupt { .. }) => {}
         Err(error) => return Err(error),
     }
-    let _lock = lock(directory)?;
+    let damaged = lock(directory)?;
     let repairing = beside(directory, ".repairing");
     remove_dir(&repairing)?;
-    let lost = salvage(directory, &repairing)?;
+    let lost = salvage(&damaged, &repairing)?;
     rename(&repairing, &repaired)?;
     trade_places(directory, &repaired, lost)
 }
@@ -81,42 +84,21 @@ fn directory_of_a_store(directory: &Path) -> Result<&Path> {
 }
 
 /// Writes what is intact in `damaged` to a new store in `target`; what is not.
-fn salvage(damaged: &Path, target: &Path) -> Result<Vec<String>> {
+fn salvage(damaged: &Directory<OsDisk>, target: &Path) -> Result<Vec<String>> {
     let store = KvStore::open_with(target, Options { buffered: true, ..Options::default() })?;
     let mut lost = Vec::new();
-    let mut bytes = Vec::new();
-    let numbers = super::directory::segment_numbers(&super::disk::OsDisk, damaged)?;
-    for &number in &numbers {
-        let path = damaged.join(super::directory::segment_name(number));
-        let context = || format!("cannot open {}", path.display());
-        let file = File::open(&path).map_err(KvsError::io(context()))?;
-        read_whole(&file, &path, &mut bytes)?;
+    survey(damaged, |path, piece| {
         let mut lose = |what: String| lost.push(format!("{}: {what}", path.display()));
-        match Header::decode(&bytes) {
-            Err(reason) => lose(format!("all {} bytes: {reason}", bytes.len())),
-            Ok(header) if header.number != number => {
-                lose(format!("all of it: it is segment {} under another name", header.number));
-            }
-            Ok(header) => {
-                let is_newest = numbers.last() == Some(&number);
-                salvage_segment(&store, Scan::new(&bytes, header, is_newest), lose)?;
-            }
+        match piece {
+            Piece::Record(_, record) => play(&store, &record)?,
+            Piece::Damage(at, end, reason) => lose(format!("bytes {at} to {end}: {reason}")),
+            Piece::Lost(reason) => lose(format!("all of it: {reason}")),
+            Piece::File(_) | Piece::Header(_) | Piece::Foreign(..) | Piece::Room(_) => {}
         }
-    }
+        Ok(())
+    })?;
     store.sync()?;
     Ok(lost)
-}
-
-/// Plays the intact records of a segment into `store`.
-fn salvage_segment(store: &KvStore, pieces: Scan<'_>, mut lose: impl FnMut(String)) -> Result<()> {
-    for piece in pieces {
-        match piece {
-            Piece::Record(_, record) => play(store, &record)?,
-            Piece::Damage(at, end, reason) => lose(format!("bytes {at} to {end}: {reason}")),
-            Piece::Room(_) => {}
-        }
-    }
-    Ok(())
 }
 
 /// Plays one record into `store`.
