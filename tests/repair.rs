@@ -215,6 +215,89 @@ fn a_segment_of_another_store_is_lost_as_a_whole_wherever_it_stands() {
     }
 }
 
+/// A store whose oldest segments were cleaned.
+fn fill_and_clean(directory: &Path) -> Vec<PathBuf> {
+    let mut options = options();
+    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    let store = KvStore::open_with(directory, options).unwrap();
+    (0..400).for_each(|nth| store.set(format!("key{}", nth % 40), format!("{nth}")).unwrap());
+    drop(store);
+    let segments = segments(directory);
+    assert!(segments.len() > 5 && !segments[0].ends_with("00000001.seg"));
+    assert_eq!(inspect(directory).1, 0);
+    segments
+}
+
+/// What a store is harmed with; none of it is a byte that has changed.
+fn harms(segments: &[PathBuf]) -> Vec<(PathBuf, Box<dyn Fn()>)> {
+    let mut harms: Vec<(PathBuf, Box<dyn Fn()>)> = Vec::new();
+    for path in segments {
+        let lost = path.clone();
+        harms.push((path.clone(), Box::new(move || fs::remove_file(&lost).unwrap())));
+    }
+    let [older, next] = [segments[1].clone(), segments[2].clone()];
+    let named = next.clone();
+    harms.push((named.clone(), Box::new(move || assert!(fs::copy(&older, &next).is_ok()))));
+    let (first, both) = (named.clone(), [named, segments[3].clone()]);
+    harms.push((first, Box::new(move || both.iter().for_each(|it| fs::remove_file(it).unwrap()))));
+    let older = segments[1].clone();
+    // The mark that the segment is continued has no key and no value.
+    let cut = move || {
+        let bytes = fs::read(&older).unwrap();
+        fs::write(&older, &bytes[..bytes.len() - 13]).unwrap();
+    };
+    harms.push((segments[1].clone(), Box::new(cut)));
+    let older = segments[1].clone();
+    let twice = move || {
+        let bytes = fs::read(&older).unwrap();
+        fs::write(&older, [&bytes[..], &bytes[bytes.len() - 13..]].concat()).unwrap();
+    };
+    harms.push((segments[1].clone(), Box::new(twice)));
+    let all = segments.to_vec();
+    let directory = all[0].parent().unwrap().to_owned();
+    harms.push((
+        directory,
+        Box::new(move || all.iter().for_each(|it| fs::remove_file(it).unwrap())),
+    ));
+    harms
+}
+
+#[test]
+fn what_a_store_is_refused_for_is_told_by_inspect_and_repair() {
+    let parent = tempfile::tempdir().unwrap();
+    let (whole, directory) = (parent.path().join("whole"), parent.path().join("kvs"));
+    let names = fill_and_clean(&whole);
+    let names: Vec<_> =
+        names.iter().map(|path| directory.join(path.file_name().unwrap())).collect();
+    for (path, harm) in harms(&names) {
+        copy(&whole, &directory);
+        harm();
+        assert!(matches!(KvStore::open(&directory), Err(KvsError::Corrupt { .. })));
+        let (text, damaged) = inspect(&directory);
+        assert!(damaged > 0 && text.contains("DAMAGED"), "{text}");
+        let repair = KvStore::repair(&directory).unwrap();
+        let named = path.display().to_string();
+        assert!(repair.lost.iter().any(|line| line.starts_with(&named)), "{named}: {repair:?}");
+        assert_eq!(repair.lost.len() as u64, damaged, "{repair:?}\n{text}");
+        KvStore::open(&directory).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
+
+#[test]
+fn a_missing_segment_is_named_once_with_its_number() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    fill(&directory);
+    let middle = directory.join("00000002.seg");
+    fs::remove_file(&middle).unwrap();
+    let line = format!("{}: DAMAGED: the segment is missing\n", middle.display());
+    let (text, damaged) = inspect(&directory);
+    assert!(text.ends_with(&line) && damaged == 1, "{text}");
+    let lost = KvStore::repair(&directory).unwrap().lost;
+    assert_eq!(lost, [format!("{}: the segment is missing", middle.display())]);
+}
+
 #[test]
 fn every_damaged_store_is_set_aside_under_its_own_name() {
     let parent = tempfile::tempdir().unwrap();

@@ -12,8 +12,9 @@ use std::path::Path;
 use super::directory::Directory;
 use super::disk::OsDisk;
 use super::record::{Kind, Record};
+use super::scan::Piece;
 use super::segment::Header;
-use super::survey::{Piece, survey};
+use super::survey::survey;
 use crate::error::{KvsError, Result};
 
 /// Locks a directory that exists, to look at it; creates none.
@@ -26,11 +27,12 @@ pub(super) fn lock(directory: &Path) -> Result<Directory<OsDisk>> {
 }
 
 /// Writes a line for each segment, record and damaged range; how many of these
-/// last there were.
+/// last there were, with each run of missing segments as one.
 pub(super) fn inspect(directory: &Path, out: &mut dyn Write) -> Result<u64> {
     let mut damaged = 0;
     survey(&lock(directory)?, |path, piece| {
-        damaged += u64::from(matches!(piece, Piece::Damage(..) | Piece::Lost(_)));
+        damaged +=
+            u64::from(matches!(piece, Piece::Damage(..) | Piece::Lost(_) | Piece::Missing(_)));
         print(path, &piece, out).map_err(KvsError::io("cannot print"))
     })?;
     Ok(damaged)
@@ -48,6 +50,7 @@ fn print(path: &Path, piece: &Piece<'_>, out: &mut dyn Write) -> std::io::Result
         }
         Piece::Damage(at, end, reason) => writeln!(out, "  {at} DAMAGED up to {end}: {reason}"),
         Piece::Lost(reason) => writeln!(out, "  0 DAMAGED: {reason}"),
+        Piece::Missing(reason) => writeln!(out, "{}: DAMAGED: {reason}", path.display()),
         Piece::Room(at) => writeln!(out, "  {at} zeros, written ahead of records"),
     }
 }

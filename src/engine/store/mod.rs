@@ -14,7 +14,7 @@
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`],
 //! [`write`](mod@write), [`successor`], [`read`](mod@read), [`cache`], [`replay`] and
 //! [`recover`](mod@recover), [`compact`] with [`ahead`] and [`dead`]; then
-//! [`checksums`], [`survey`], [`inspect`] and [`repair`].
+//! [`checksums`], [`scan`], [`survey`](mod@survey), [`inspect`] and [`repair`].
 //! Below them all is [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
@@ -36,6 +36,7 @@ mod record;
 mod recover;
 mod repair;
 mod replay;
+mod scan;
 mod segment;
 mod segments;
 mod successor;

@@ -100,6 +100,13 @@ impl Record<'_> {
     pub(crate) fn len(&self) -> usize {
         HEADER_BYTES + self.key.len() + self.value.len()
     }
+
+    /// The number of the segment that it retires; `None` when it retires none,
+    /// or names none.
+    pub(crate) fn retired(&self) -> Option<u32> {
+        let number = str::from_utf8(self.key).ok().filter(|_| self.kind == Kind::Retired)?;
+        number.parse().ok()
+    }
 }
 
 /// Why bytes are no record.

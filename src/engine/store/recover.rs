@@ -193,7 +193,7 @@ pub(super) fn why_foreign(header: Header, number: u32, store: u64) -> Option<Str
 }
 
 /// Whether a segment has no records.
-fn is_empty<D: Disk>(directory: &Directory<D>, number: u32) -> Result<bool> {
+pub(super) fn is_empty<D: Disk>(directory: &Directory<D>, number: u32) -> Result<bool> {
     let path = directory.segment_path(number);
     let len = directory.open_segment(number)?.len();
     let len = len.map_err(KvsError::io(format!("cannot read the length of {}", path.display())))?;

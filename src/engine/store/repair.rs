@@ -15,8 +15,8 @@
 //! `kvs.repaired` is beside it, so that none is begun there; repair goes on
 //! from where it was cut off.
 //!
-//! What is lost is said: each damaged range, and each segment that is another
-//! store's, of which nothing is taken. A key whose newest record was in
+//! What is lost is said: each damaged range, each segment that is missing, and
+//! each that is another store's, of which nothing is taken. A key whose newest record was in
 //! one has its value from before, or none.
 
 use std::ffi::OsString;
@@ -28,7 +28,8 @@ use super::directory::Directory;
 use super::disk::OsDisk;
 use super::inspect::lock;
 use super::record::{Kind, Record};
-use super::survey::{Piece, survey};
+use super::scan::Piece;
+use super::survey::survey;
 use super::{KvStore, Options};
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
@@ -41,7 +42,7 @@ pub struct Repair {
     pub keys: u64,
     /// Where the damaged store was set aside; `None` when nothing was damaged.
     pub set_aside: Option<PathBuf>,
-    /// A line for each range that is lost.
+    /// A line for each range, and each run of segments, that is lost.
     pub lost: Vec<String>,
 }
 
@@ -52,17 +53,20 @@ pub(super) fn repair(directory: &Path) -> Result<Repair> {
         return trade_places(directory, &repaired, Vec::new());
     }
     remove_dir(&repaired)?;
-    match KvStore::open(directory_of_a_store(directory)?) {
+    let cause = match KvStore::open(directory_of_a_store(directory)?) {
         Ok(store) => {
             return Ok(Repair { keys: store.key_count(), set_aside: None, lost: Vec::new() });
         }
-        Err(KvsError::Corrupt { .. }) => {}
+        Err(error @ KvsError::Corrupt { .. }) => error,
         Err(error) => return Err(error),
-    }
+    };
     let damaged = lock(directory)?;
     let repairing = beside(directory, ".repairing");
     remove_dir(&repairing)?;
-    let lost = salvage(&damaged, &repairing)?;
+    let mut lost = salvage(&damaged, &repairing)?;
+    if lost.is_empty() {
+        lost.push(cause.to_string());
+    }
     rename(&repairing, &repaired)?;
     trade_places(directory, &repaired, lost)
 }
@@ -92,6 +96,7 @@ fn salvage(damaged: &Directory<OsDisk>, target: &Path) -> Result<Vec<String>> {
         match piece {
             Piece::Record(_, record) => play(&store, &record)?,
             Piece::Damage(at, end, reason) => lose(format!("bytes {at} to {end}: {reason}")),
+            Piece::Missing(reason) => lose(reason),
             Piece::Lost(reason) => lose(format!("all of it: {reason}")),
             Piece::File(_) | Piece::Header(_) | Piece::Foreign(..) | Piece::Room(_) => {}
         }

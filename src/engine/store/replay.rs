@@ -125,8 +125,7 @@ impl Player {
             Kind::Remove => self.changes.push(record.key, None),
             Kind::Mark | Kind::Continued => {}
             Kind::Retired => {
-                let number = str::from_utf8(record.key).ok().and_then(|key| key.parse().ok());
-                let number = number.ok_or("a retired segment has no number")?;
+                let number = record.retired().ok_or("a retired segment has no number")?;
                 self.retired = self.retired.max(number);
             }
         }

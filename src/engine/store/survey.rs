@@ -7,62 +7,83 @@
 //! for foreign. Where as many have another id, the oldest has the say, as it has
 //! when a store is opened.
 //!
+//! A store's numbers have no gaps, a record tells which segments were cleaned,
+//! and each segment but the newest ends with the mark that it is continued. So
+//! the names and the records tell which segments are missing. A damaged record
+//! cannot: what it may have retired is then called missing too.
+//!
 //! Not here: printing ([`inspect`](super::inspect)) and mending
 //! ([`repair`](super::repair)), which are handed the same pieces.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use super::checksums::Checksums;
-use super::directory::Directory;
+use super::directory::{Directory, segment_name};
 use super::disk::{OsDisk, read_full};
-use super::record::{self, Record};
-use super::recover::why_foreign;
-use super::replay::is_room;
+use super::record::Kind;
+use super::recover::{is_empty, why_foreign};
+use super::scan::{Piece, Scan};
 use super::segment::{HEADER_BYTES, Header, read_whole};
 use crate::error::{KvsError, Result};
 
-/// What is found in a segment, one after another.
-pub(super) enum Piece<'a> {
-    /// The file itself, which has so many bytes.
-    File(usize),
-    /// An intact header.
-    Header(Header),
-    /// An intact record, and where it is.
-    Record(usize, Record<'a>),
-    /// An intact record of a segment that does not belong here, and where it is.
-    Foreign(usize, Record<'a>),
-    /// Bytes that are none: where they begin, where they end, and why.
-    Damage(usize, usize, String),
-    /// Nothing in the segment is the store's, and why.
-    Lost(String),
-    /// Zeros up to the end of the file, written ahead of records: where they begin.
-    Room(usize),
-}
-
-/// Gives `see` every piece of every segment, oldest segment first, with its path.
+/// Gives `see` every piece of every segment, oldest segment first, with its path,
+/// and then what is missing.
 pub(super) fn survey(
     directory: &Directory<OsDisk>,
     mut see: impl FnMut(&Path, Piece<'_>) -> Result<()>,
 ) -> Result<()> {
     let numbers = directory.segment_numbers()?;
-    let survey = Survey::new(directory, &numbers)?;
+    if numbers.is_empty() {
+        return see(directory.path(), Piece::Missing("its segments are gone".to_owned()));
+    }
+    let mut survey = Survey::new(directory, &numbers)?;
     let mut bytes = Vec::new();
     for &number in &numbers {
         let path = directory.segment_path(number);
         read_whole(&directory.open_segment(number)?, &path, &mut bytes)?;
         survey.segment(number, &bytes, &mut |piece| see(&path, piece))?;
     }
+    for run in survey.missing(&numbers) {
+        see(&directory.segment_path(run.first), Piece::Missing(run.to_string()))?;
+    }
     Ok(())
 }
 
-/// What the headers of the segments tell of the store.
+/// A run of segments that are missing.
+struct Missing {
+    /// The number of the first.
+    first: u32,
+    /// That of the last.
+    last: u32,
+    /// Whether it may have been cleaned, were there a record that tells so.
+    is_before_all: bool,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => write!(f, "the segment is missing")?,
+            false => write!(f, "all segments up to {} are missing", segment_name(self.last))?,
+        }
+        let why = if self.is_before_all { ", and no record tells of its cleaning" } else { "" };
+        f.write_str(why)
+    }
+}
+
+/// What the segments tell of the store, and of one another.
 struct Survey {
-    /// Its id; `None` when no header tells.
+    /// The store's id; `None` when no header tells.
     store: Option<u64>,
-    /// The newest segment that is not foreign.
-    newest: u32,
+    /// The first and the last number of those that are not foreign, if there are any.
+    ends: Option<(u32, u32)>,
+    /// Whether the last of them has no records.
+    is_last_empty: bool,
+    /// The highest number of a segment that a record has retired.
+    retired: u32,
+    /// Whether the newest that was seen ends with the mark that it is continued.
+    is_continued: bool,
 }
 
 impl Survey {
@@ -74,13 +95,17 @@ impl Survey {
         }
         let own = |(number, header): &(u32, Option<Header>)| Some((*number, (*header)?));
         let store = store_of_most(headers.iter().filter_map(own));
-        let mut survey = Survey { store, newest: 0 };
+        let mut survey =
+            Survey { store, ends: None, is_last_empty: false, retired: 0, is_continued: false };
         // One whose header is damaged may be the store's: its place is taken.
         let is_own = |(number, header): &(u32, Option<Header>)| {
             (*header).is_none_or(|header| survey.why_foreign(header, *number).is_none())
         };
-        let newest = headers.iter().rfind(|it| is_own(it)).map(|(number, _)| *number);
-        survey.newest = newest.unwrap_or_default();
+        let own: Vec<u32> = headers.iter().filter(|it| is_own(it)).map(|it| it.0).collect();
+        if let (Some(&first), Some(&last)) = (own.first(), own.last()) {
+            survey.ends = Some((first, last));
+            survey.is_last_empty = is_empty(directory, last)?;
+        }
         Ok(survey)
     }
 
@@ -91,7 +116,7 @@ impl Survey {
 
     /// Gives `see` the pieces of the segment with these bytes.
     fn segment(
-        &self,
+        &mut self,
         number: u32,
         bytes: &[u8],
         see: &mut impl FnMut(Piece<'_>) -> Result<()>,
@@ -100,20 +125,71 @@ impl Survey {
         let header = match Header::decode(bytes) {
             Ok(header) => header,
             Err(reason) => {
+                self.is_continued = false;
                 let why = "without its salt no record can be checked";
                 return see(Piece::Lost(format!("{reason}; {why}")));
             }
         };
         see(Piece::Header(header))?;
-        let mut pieces = Scan::new(bytes, header, number == self.newest);
+        let is_newest = self.ends.is_some_and(|(_, newest)| newest == number);
+        let mut pieces = Scan::new(bytes, header, is_newest);
         let Some(reason) = self.why_foreign(header, number) else {
-            return pieces.try_for_each(see);
+            return self.own_segment(number, bytes.len(), pieces, see);
         };
         see(Piece::Lost(reason))?;
         pieces.try_for_each(|piece| match piece {
             Piece::Record(at, record) => see(Piece::Foreign(at, record)),
             _ => Ok(()),
         })
+    }
+
+    /// Gives `see` the pieces of a segment that is the store's, of `len` bytes,
+    /// and notes what they tell of others.
+    fn own_segment(
+        &mut self,
+        number: u32,
+        len: usize,
+        pieces: Scan<'_>,
+        see: &mut impl FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut is_cut_off = self.is_followed(number);
+        self.is_continued = false;
+        for piece in pieces {
+            if let Piece::Record(_, record) = &piece {
+                self.is_continued = record.kind == Kind::Continued;
+                self.retired = self.retired.max(record.retired().unwrap_or_default());
+            }
+            // Damage may have been the mark, and is told of anyway.
+            is_cut_off &= !self.is_continued && !matches!(piece, Piece::Damage(..));
+            see(piece)?;
+        }
+        if is_cut_off {
+            see(Piece::Damage(len, len, "records are cut off at its end".to_owned()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a segment with records follows this one.
+    fn is_followed(&self, number: u32) -> bool {
+        let Some((_, newest)) = self.ends else { return false };
+        number < newest && !(number + 1 == newest && self.is_last_empty)
+    }
+
+    /// The segments that are missing beside those with these numbers, once all were seen.
+    fn missing(&self, numbers: &[u32]) -> Vec<Missing> {
+        let Some((oldest, newest)) = self.ends else { return Vec::new() };
+        let end = newest.saturating_add(self.is_continued.into());
+        let mut first = oldest.min(self.retired.saturating_add(1));
+        let mut missing = Vec::new();
+        let there = numbers.iter().copied().filter(|number| (first..=end).contains(number));
+        for number in there.chain(end.checked_add(1)).collect::<Vec<u32>>() {
+            if first < number {
+                let is_before_all = number <= oldest;
+                missing.push(Missing { first, last: number - 1, is_before_all });
+            }
+            first = number.saturating_add(1);
+        }
+        missing
     }
 }
 
@@ -134,50 +210,4 @@ fn store_of_most(headers: impl Iterator<Item = (u32, Header)>) -> Option<u64> {
     }
     let most = stores.iter().max_by_key(|(_, numbers)| (numbers.len(), Reverse(numbers[0])));
     most.map(|(store, _)| *store)
-}
-
-/// The pieces of a segment's bytes, header left out, one after another.
-struct Scan<'a> {
-    /// The whole segment, made ready to be searched behind damage.
-    checksums: Checksums<'a>,
-    /// The seed of its checksums.
-    salt: u32,
-    /// Whether it may end with zeros, which only the newest does.
-    is_newest: bool,
-    /// Where the next piece begins.
-    at: usize,
-}
-
-impl<'a> Scan<'a> {
-    /// The pieces of the segment that has these bytes and this header.
-    fn new(bytes: &'a [u8], header: Header, is_newest: bool) -> Scan<'a> {
-        Scan { checksums: Checksums::new(bytes), salt: header.salt, is_newest, at: HEADER_BYTES }
-    }
-}
-
-impl<'a> Iterator for Scan<'a> {
-    type Item = Piece<'a>;
-
-    fn next(&mut self) -> Option<Piece<'a>> {
-        let (start, bytes) = (self.at, self.checksums.bytes());
-        if start >= bytes.len() {
-            return None;
-        }
-        match record::decode_at(&self.checksums, start, self.salt) {
-            Ok(record) => {
-                self.at += record.len();
-                Some(Piece::Record(start, record))
-            }
-            Err(_) if self.is_newest && is_room(&bytes[start..]) => {
-                self.at = bytes.len();
-                Some(Piece::Room(start))
-            }
-            Err(damage) => {
-                let is_record =
-                    |at: &usize| record::decode_at(&self.checksums, *at, self.salt).is_ok();
-                self.at = (start + 1..bytes.len()).find(is_record).unwrap_or(bytes.len());
-                Some(Piece::Damage(start, self.at, damage.to_string()))
-            }
-        }
-    }
 }
