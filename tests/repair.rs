@@ -335,6 +335,21 @@ fn a_repair_that_was_cut_off_is_gone_on_with_and_no_store_is_begun_meanwhile() {
     KvStore::open(&directory).unwrap();
 }
 
+/// As a start leaves that is killed before it has looked further.
+#[test]
+fn an_empty_directory_in_the_place_of_the_store_does_not_cost_the_repaired_one() {
+    let parent = tempfile::tempdir().unwrap();
+    let (directory, repaired) = (parent.path().join("kvs"), parent.path().join("kvs.repaired"));
+    let map = fill(&repaired);
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("what is this"), "").unwrap();
+    let error = KvStore::repair(&directory).unwrap_err();
+    assert!(error.to_string().starts_with("cannot remove "), "{error}");
+    fs::remove_file(directory.join("what is this")).unwrap();
+    assert_eq!(KvStore::repair(&directory).unwrap().keys, map.len() as u64);
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn a_store_in_use_or_none_at_all_is_refused() {
     let parent = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::private;
-use super::store::{KvStore, Options};
+use super::store::{KvStore, Options, check_not_cut_off};
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 
@@ -63,8 +63,11 @@ impl FromStr for EngineName {
 ///
 /// # Errors
 ///
-/// [`KvsError::BothEngines`] when it holds the data of both.
+/// [`KvsError::BothEngines`] when it holds the data of both;
+/// [`KvsError::Corrupt`] when a repair was cut off, which may have left none of
+/// the names that tell.
 pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
+    check_not_cut_off(&directory.join(EngineName::Kvs.as_str()))?;
     let has = |engine: EngineName| engine.is_in(&directory.join(engine.as_str()));
     match (has(EngineName::Kvs)?, has(EngineName::Sled)?) {
         (false, false) => Ok(None),
@@ -79,7 +82,8 @@ pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
 ///
 /// # Errors
 ///
-/// [`KvsError::WrongEngine`] when another one is in use than is asked for.
+/// [`KvsError::WrongEngine`] when another one is in use than is asked for, and
+/// as for [`in_use`].
 pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName> {
     let found = in_use(directory)?;
     match (found, asked) {
@@ -98,8 +102,9 @@ pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName>
 /// # Errors
 ///
 /// [`KvsError::EngineNotBuilt`] for an engine that was left out of the build,
-/// and whatever the engine cannot be opened for.
+/// [`KvsError::Corrupt`] when a repair was cut off, and whatever the engine cannot be opened for.
 pub fn open(directory: &Path, name: EngineName, options: &Options) -> Result<Box<dyn KvsEngine>> {
+    check_not_cut_off(&directory.join(EngineName::Kvs.as_str()))?;
     if name == EngineName::Sled && !cfg!(feature = "sled") {
         return Err(KvsError::EngineNotBuilt(name.as_str()));
     }
@@ -165,6 +170,21 @@ mod tests {
         fs::write(dir.path().join("kvs"), "a file").unwrap();
         assert!(open(dir.path(), EngineName::Kvs, &Options::default()).is_err());
         assert_eq!(in_use(dir.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn no_engine_is_begun_where_a_repair_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("kvs.repaired")).unwrap();
+        for engine in [EngineName::Kvs, EngineName::Sled] {
+            for error in [
+                choose(dir.path(), Some(engine)).unwrap_err(),
+                open(dir.path(), engine, &Options::default()).err().unwrap(),
+            ] {
+                assert!(error.to_string().contains("its repair was cut off"), "{error}");
+            }
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub use self::options::{
 use self::record::Kind;
 use self::recover::{Recovered, recover};
 pub use self::repair::Repair;
+pub(crate) use self::repair::check_not_cut_off;
 use self::segments::Segments;
 use self::write::Batch;
 use crate::engine::KvsEngine;
@@ -135,7 +136,7 @@ impl KvStore {
     /// As for [`KvStore::open`].
     pub fn open_with(directory: impl Into<PathBuf>, options: Options) -> Result<KvStore> {
         let directory = directory.into();
-        repair::check_not_cut_off(&directory)?;
+        check_not_cut_off(&directory)?;
         KvStore::open_on(OsDisk, directory, options)
     }
 

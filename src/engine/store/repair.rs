@@ -11,9 +11,9 @@
 //! 3. `kvs` is renamed to `kvs.damaged-1`, or the next number that is free.
 //! 4. `kvs.repaired` is renamed to `kvs`.
 //!
-//! Between 3 and 4 there is no `kvs`. A store does not open while a
-//! `kvs.repaired` is beside it, so that none is begun there; repair goes on
-//! from where it was cut off.
+//! Between 3 and 4 there is no `kvs`, and `kvs.repaired` is all there is of the
+//! store. None opens while it is there, nor one of another engine, so that none
+//! is begun in its place; repair goes on from where it was cut off.
 //!
 //! What is lost is said: each damaged range, each segment that is missing, and
 //! each that is another store's, of which nothing is taken. A key whose newest record was in
@@ -24,7 +24,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::directory::Directory;
+use super::directory::{Directory, is_store};
 use super::disk::OsDisk;
 use super::inspect::lock;
 use super::record::{Kind, Record};
@@ -49,9 +49,11 @@ pub struct Repair {
 /// Repairs the store in `directory`, if it needs to be.
 pub(super) fn repair(directory: &Path) -> Result<Repair> {
     let repaired = beside(directory, ".repaired");
-    if repaired.exists() && !directory.exists() {
+    if repaired.exists() && !is_store(directory)? {
+        remove_empty_dir(directory)?;
         return trade_places(directory, &repaired, Vec::new());
     }
+    // It holds nothing that the store in `directory` does not.
     remove_dir(&repaired)?;
     let cause = match KvStore::open(directory_of_a_store(directory)?) {
         Ok(store) => {
@@ -72,7 +74,7 @@ pub(super) fn repair(directory: &Path) -> Result<Repair> {
 }
 
 /// Fails when a repair of the store in `directory` was cut off.
-pub(super) fn check_not_cut_off(directory: &Path) -> Result<()> {
+pub(crate) fn check_not_cut_off(directory: &Path) -> Result<()> {
     let repaired = beside(directory, ".repaired");
     if !repaired.exists() {
         return Ok(());
@@ -153,6 +155,16 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to)
         .and_then(|()| File::open(parent)?.sync_all())
         .map_err(KvsError::io(context()))
+}
+
+/// Removes an empty directory, if it is there.
+fn remove_empty_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(KvsError::io(format!("cannot remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes a directory with all that is in it, if it is there.
