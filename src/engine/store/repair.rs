@@ -40,7 +40,8 @@ use crate::error::{KvsError, Result};
 pub struct Repair {
     /// Keys that have a value now.
     pub keys: u64,
-    /// Where the damaged store was set aside; `None` when nothing was damaged.
+    /// Where the damaged store was set aside; `None` when nothing was damaged,
+    /// or when a repair that was cut off had set it aside and it is gone.
     pub set_aside: Option<PathBuf>,
     /// A line for each range, and each run of segments, that is lost.
     pub lost: Vec<String>,
@@ -123,19 +124,26 @@ fn play(store: &KvStore, record: &Record<'_>) -> Result<()> {
 
 /// Sets `directory` aside, if it is there still, and puts `repaired` in its place.
 fn trade_places(directory: &Path, repaired: &Path, lost: Vec<String>) -> Result<Repair> {
-    let mut nth = 1;
-    while beside(directory, &format!(".damaged-{nth}")).exists() {
-        nth += 1;
-    }
-    if directory.exists() {
-        rename(directory, &beside(directory, &format!(".damaged-{nth}")))?;
-    } else {
-        nth -= 1;
-    }
+    let set_aside = set_aside(directory)?;
     rename(repaired, directory)?;
     let keys = KvStore::open(directory)?.key_count();
-    let set_aside = Some(beside(directory, &format!(".damaged-{nth}")));
     Ok(Repair { keys, set_aside, lost })
+}
+
+/// Sets `directory` aside, unless a repair that was cut off has; where it is then.
+fn set_aside(directory: &Path) -> Result<Option<PathBuf>> {
+    let aside = |nth: u32| beside(directory, &format!(".damaged-{nth}"));
+    let mut free = 1;
+    while aside(free).exists() {
+        free += 1;
+    }
+    if directory.exists() {
+        rename(directory, &aside(free))?;
+        return Ok(Some(aside(free)));
+    }
+    // It was the last to be set aside, and so has the last name that is taken.
+    let taken = free - 1;
+    Ok((taken > 0).then(|| aside(taken)))
 }
 
 /// The path beside `directory` with this added to its name.
