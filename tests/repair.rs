@@ -49,8 +49,13 @@ fn an_intact_store_is_shown_record_by_record_and_left_as_it_is() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("kvs");
     let map = fill(&directory);
+    let read_all = || segments(&directory).iter().map(|it| fs::read(it).unwrap()).collect();
+    let before: Vec<Vec<u8>> = read_all();
+    fs::write(directory.join("lock"), "1\n").unwrap();
     let (text, damaged) = inspect(&directory);
-    assert_eq!(damaged, 0);
+    assert!(damaged == 0 && before == read_all());
+    let holder = fs::read_to_string(directory.join("lock")).unwrap();
+    assert_eq!(holder, format!("{}\n", std::process::id()), "who is refused is told this one");
     assert!(text.contains("\n  32 set \"key0\" \"value 0\\u{1b}\", synced before\n"), "{text}");
     assert_eq!(text.matches(" set ").count(), 60);
     assert_eq!(text.matches(" remove \"key7\"").count(), 1);

@@ -1,7 +1,9 @@
 //! What is in a store's files, said in text, for whoever has to look at them.
 //!
-//! Reads only, and takes damage as it comes. It is safe to run on anything; a
-//! directory in use is refused, as its files change meanwhile.
+//! Changes no segment, and takes damage as it comes: it is safe to run on
+//! anything. A directory in use is refused, as its files change meanwhile. The
+//! lock file is made to name this process, as whoever opens the directory, so
+//! that who is refused meanwhile is told of the right one.
 //!
 //! Not here: what is found ([`survey`](mod@super::survey)), printing (the caller
 //! has the writer) and mending ([`repair`](super::repair)).

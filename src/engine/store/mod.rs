@@ -141,7 +141,8 @@ impl KvStore {
     }
 
     /// Writes a line to `out` for each segment and each record in `directory`,
-    /// intact or not; how many damaged ranges there are. Changes nothing.
+    /// intact or not; how many damaged ranges there are. Changes nothing but
+    /// the lock file, which names this process then.
     ///
     /// # Errors
     ///
