@@ -129,6 +129,7 @@ fn read<D: Disk>(
         let syncing = None;
         let mut segment = Segment { path, header, len, synced, syncing, room, dead, file: None };
         if !matches!(end, End::Continued) {
+            // Fails unless what this leaves unread is nothing but the newest, without a record.
             check_newest(directory, &segment, &end, newest)?;
             check_oldest(directory, oldest, player.retired)?;
             check_torn(&segment, &end, &bytes)?;
@@ -246,6 +247,9 @@ fn finish<D: Disk>(
     if active.has_room() {
         active.cut_back(active.len)?;
     }
+    // Of the older ones only the last one's end may be in the page cache alone: the
+    // mark there is synced before the first record of the next segment is written,
+    // and all older ones are followed by one that has records.
     if let Some(previous) = older.back_mut() {
         previous.file = Some(directory.open_segment(previous.header.number)?);
         previous.write_again()?;
