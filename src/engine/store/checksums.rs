@@ -16,8 +16,7 @@
 //! c(b) ^ (c(a) ^ seed) * x^8(b-a)
 //! ```
 //!
-//! The power is the product of one from a table for each byte of the length. It
-//! is what zlib calls `crc32_combine`, turned round.
+//! It is what zlib calls `crc32_combine`, turned round.
 //!
 //! Not here: what is checked ([`record`](super::record)).
 //!
@@ -26,57 +25,11 @@
 
 use std::ops::Range;
 
-use super::crc32::{POLYNOMIAL, crc32c};
+use super::crc32::{after, crc32c};
 
 /// Bytes between two that `c(i)` is kept for; from there on it is computed. So
 /// it takes a sixteenth of the room of the bytes.
 const STRIDE_BYTES: usize = 64;
-
-/// 1, as bits stand in a checksum: the highest power of x is the lowest bit.
-const ONE: u32 = 1 << 31;
-/// x^8: what one more byte multiplies by.
-const ONE_BYTE: u32 = ONE >> 8;
-
-/// `POWERS[k][n]`: what `n * 256^k` bytes multiply by.
-static POWERS: [[u32; 256]; 4] = powers();
-
-/// Computes [`POWERS`], each from the one before.
-const fn powers() -> [[u32; 256]; 4] {
-    let mut powers = [[ONE; 256]; 4];
-    let mut step = ONE_BYTE;
-    let mut entry = 0;
-    while entry < 4 * 256 {
-        let (k, n) = (entry / 256, entry % 256);
-        if n > 0 {
-            powers[k][n] = multiply(powers[k][n - 1], step);
-        } else if k > 0 {
-            step = multiply(powers[k - 1][255], step);
-        }
-        entry += 1;
-    }
-    powers
-}
-
-/// The product of two polynomials, modulo that of the checksum.
-const fn multiply(mut a: u32, mut b: u32) -> u32 {
-    let mut product = 0;
-    while a != 0 {
-        if a & ONE != 0 {
-            product ^= b;
-        }
-        a <<= 1;
-        b = if b & 1 == 1 { (b >> 1) ^ POLYNOMIAL } else { b >> 1 };
-    }
-    product
-}
-
-/// What `difference` of two seeds becomes after `len` bytes; a length of more
-/// than 32 bits is beyond every file here.
-fn after(difference: u32, len: usize) -> u32 {
-    let digits = (len as u32).to_le_bytes();
-    let powers = POWERS.iter().zip(digits).filter(|(_, digit)| *digit != 0);
-    powers.fold(difference, |product, (power, digit)| multiply(power[usize::from(digit)], product))
-}
 
 /// Bytes, and what the checksum of any range of them is found from.
 pub(crate) struct Checksums<'a> {
@@ -129,21 +82,6 @@ mod tests {
                 let expected = crc32c(0xDEAD_BEEF, &bytes[begin..end]);
                 assert_eq!(checksums.of(0xDEAD_BEEF, begin..end), expected, "{begin}..{end}");
             }
-        }
-    }
-
-    /// Lengths with every digit, which bytes in memory are too few for.
-    #[test]
-    fn every_digit_of_a_length_counts() {
-        let byte = |crc: u32| multiply(ONE_BYTE, crc);
-        let mut crc = 0x1234_5678;
-        for len in 0..=1 << 17 {
-            assert_eq!(after(0x1234_5678, len), crc, "{len} bytes");
-            crc = byte(crc);
-        }
-        for (first, second) in [(1 << 24, 1 << 24), (0x12_3456, 0xFEDC_BA98), (77, u32::MAX - 77)] {
-            let (first, second) = (first as usize, second as usize);
-            assert_eq!(after(after(9, first), second), after(9, first + second));
         }
     }
 }
