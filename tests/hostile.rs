@@ -133,6 +133,22 @@ fn a_thousand_who_never_read_stay_within_the_stated_memory() {
 }
 
 #[test]
+fn clients_that_all_fall_silent_give_back_what_their_lines_took() {
+    const LINE: usize = 900_000;
+    const CLIENTS: usize = 64;
+    let (_dir, server) = start(&[]);
+    let line = format!("PING{}", " ".repeat(LINE));
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(line.as_bytes()).unwrap());
+    // All lines end at once, so that no client is busy when another might cool.
+    clients.iter_mut().for_each(|client| client.write_all(b"\n").unwrap());
+    clients.iter_mut().for_each(|client| assert_eq!(read_line(client), "PONG\n"));
+    // Nothing is asked meanwhile: nobody but the server itself wakes it.
+    let is_little = || resident_bytes(&server).is_none_or(|now| now < CLIENTS * LINE / 4);
+    await_that("a server that holds little", is_little);
+}
+
+#[test]
 fn a_huge_line_is_skipped_in_constant_memory() {
     let (_dir, server) = start(&["--max-line", "1M"]);
     let mut stream = server.connect();

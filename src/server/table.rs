@@ -81,9 +81,18 @@ impl Table {
                 return Ok(ready);
             }
         }
+        let timeout = self.until_cool(timeout);
         let ready = poll::wait(&mut self.polls, timeout)?;
         self.sort();
         Ok(ready)
+    }
+
+    /// How long all may be waited for: while a client is warm no longer than it
+    /// takes to cool, as only then it gives back what it holds. A server whose
+    /// clients are all cool is not woken.
+    fn until_cool(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let cooling = (self.warm > 0).then_some(WARM_MAX);
+        timeout.into_iter().chain(cooling).min()
     }
 
     /// Notes when each warm client that is ready was so.

@@ -68,3 +68,17 @@ fn who_waits_for_the_commit_of_a_turn_stays_warm_and_who_is_idle_cools_and_holds
     assert_eq!(table.warm().len(), 0);
     assert!(table.all()[0].connection.room_bytes() <= 32 << 10);
 }
+
+#[test]
+fn a_wait_ends_in_time_for_the_warm_to_cool_and_nobody_wakes_a_server_where_all_are_cool() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_peer, client) = quiet_client(&listener, b"");
+    let mut table = Table::new(None, listener.as_raw_fd());
+    assert_eq!(table.until_cool(None), None);
+    table.add(client);
+    assert_eq!(table.until_cool(None), Some(WARM_MAX));
+    assert_eq!(table.until_cool(Some(WARM_MAX / 2)), Some(WARM_MAX / 2));
+    table.polls[FIXED] = PollFd::nothing();
+    table.wait(None, Instant::now()).unwrap();
+    assert_eq!((table.warm().len(), table.until_cool(None)), (0, None));
+}
