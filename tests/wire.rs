@@ -148,6 +148,22 @@ fn a_web_page_cannot_drive_the_server() {
 }
 
 #[test]
+fn a_web_page_cannot_drive_the_server_by_lines_that_are_too_long() {
+    let (_dir, server) = start(&["--max-line", "64"]);
+    let (path, name) = ("x".repeat(100), "x".repeat(5_000));
+    let heads = [
+        format!("POST /{path} HTTP/1.1\r\nHost: {path}"),
+        format!("GET /{path} HTTP/1.1\r\nhost: {name}.localhost"),
+    ];
+    for head in heads {
+        let replies = server.talk(format!("{head}\r\nSET a 1\r\nSHUTDOWN\r\n").as_bytes());
+        let last = replies.lines().last().unwrap();
+        assert_eq!(last, "ERR http this is no web server; the connection ends", "{head}");
+    }
+    assert_eq!(server.talk(b"GET a\n"), "NOT_FOUND\n");
+}
+
+#[test]
 fn nothing_after_quit_is_looked_at() {
     let (_dir, server) = start(&[]);
     assert_eq!(server.talk(b"QUIT\nSET a 1\n"), "OK\n");

@@ -62,12 +62,15 @@ pub fn decode_request(line: &[u8]) -> std::result::Result<Request<'_>, Fault> {
             format!("the line is not UTF-8 from byte {} on", error.valid_up_to() + 1),
         )),
     };
-    request.map_err(|fault| {
-        if looks_like_http(line) {
-            return Fault::new(Code::Http, "this is no web server; the connection ends");
-        }
-        fault
-    })
+    request.map_err(|fault| if looks_like_http(line) { http_fault() } else { fault })
+}
+
+/// The fault for a line over the limit, given how it `begins`, if it is that of
+/// HTTP: else a page would only have to make its lines long enough for what
+/// follows them to be looked at. Five bytes tell, and a limit under four lets no
+/// request through that changes anything.
+pub(crate) fn decode_beginning(begins: &[u8]) -> Option<Fault> {
+    begins_like_http(begins).then(http_fault)
 }
 
 /// Reads a line of UTF-8 as a request.
@@ -126,14 +129,24 @@ fn unknown_verb(verb: &str) -> Fault {
     Fault::new(Code::UnknownVerb, message)
 }
 
+/// The fault that ends the connection.
+fn http_fault() -> Fault {
+    Fault::new(Code::Http, "this is no web server; the connection ends")
+}
+
 /// Whether a line that is no request is one that HTTP begins with.
 fn looks_like_http(line: &[u8]) -> bool {
-    let mut words = line.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
-    let first = words.next().unwrap_or_default();
-    let last = words.next_back().unwrap_or(first);
-    last.starts_with(b"HTTP/")
-        || first.eq_ignore_ascii_case(b"POST")
-        || first.eq_ignore_ascii_case(b"Host:")
+    let last = line.rsplit(|byte| is_blank(*byte)).find(|word| !word.is_empty());
+    last.is_some_and(|last| last.starts_with(b"HTTP/")) || begins_like_http(line)
+}
+
+/// Whether the first word of a line is one of those that HTTP begins a line with
+/// before it comes to what a web page has chosen.
+fn begins_like_http(line: &[u8]) -> bool {
+    let first = line.split(|byte| is_blank(*byte)).find(|word| !word.is_empty());
+    first.is_some_and(|first| {
+        first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:")
+    })
 }
 
 /// Appends a request's line, ending included.

@@ -5,7 +5,7 @@
 //! inbox back to where the next line began.
 
 use super::inbox::{Inbox, Piece, Place};
-use crate::protocol::{Fault, Request, decode_request};
+use crate::protocol::{Fault, Request, decode_beginning, decode_request};
 
 /// Lines whose keys are looked up together: enough that waits for memory overlap.
 const GROUP_LINES_MAX: usize = 32;
@@ -37,7 +37,7 @@ pub(super) fn take_group(inbox: &mut Inbox) -> Vec<(Place, Asked<'_>)> {
         let place = pieces.place();
         let asked = match pieces.next() {
             Piece::Line(line) => decode_request(line).map_or_else(Asked::Fault, Asked::Request),
-            Piece::TooLong => Asked::TooLong,
+            Piece::TooLong(begins) => decode_beginning(begins).map_or(Asked::TooLong, Asked::Fault),
             Piece::CutOff => Asked::CutOff,
             Piece::End => Asked::End,
             Piece::Wait => break,

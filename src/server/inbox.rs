@@ -23,8 +23,9 @@ use super::buffer::{release, reserve};
 pub(super) enum Piece<'a> {
     /// A line, without its ending.
     Line(&'a [u8]),
-    /// A line over the limit. It is skipped, whether or not it is all here.
-    TooLong,
+    /// A line over the limit, which is skipped, whether or not it is all here: its
+    /// first bytes, one more than the limit.
+    TooLong(&'a [u8]),
     /// The input ended within a line.
     CutOff,
     /// An empty line, or the end of one that was too long.
@@ -196,7 +197,7 @@ impl<'a> Pieces<'a> {
         match line.len() {
             _ if is_rest_of_skipped => Piece::Nothing,
             0 => Piece::Nothing,
-            len if len > self.line_bytes_max => Piece::TooLong,
+            len if len > self.line_bytes_max => Piece::TooLong(&line[..=self.line_bytes_max]),
             _ => Piece::Line(line),
         }
     }
@@ -212,7 +213,7 @@ impl<'a> Pieces<'a> {
         }
         if is_too_long && !self.place.skipping {
             self.place.skipping = true;
-            return Piece::TooLong;
+            return Piece::TooLong(&rest[..=self.line_bytes_max]);
         }
         *self.pending = self.ended && !is_empty;
         match (self.ended, is_empty) {

@@ -25,6 +25,7 @@ fn hand_out(inbox: &mut Inbox, seen: &mut Vec<String>) {
         match inbox.pieces().next() {
             Piece::Nothing | Piece::Wait | Piece::End => {}
             Piece::Line(line) => seen.push(String::from_utf8_lossy(line).into_owned()),
+            Piece::TooLong(_) => seen.push("TooLong".to_owned()),
             piece => seen.push(format!("{piece:?}")),
         }
     }
@@ -62,6 +63,23 @@ fn lines_are_the_same_wherever_they_are_split() {
 }
 
 #[test]
+fn how_a_line_over_the_limit_begins_is_told_alike_wherever_it_is_split() {
+    for split in 0..=12 {
+        let mut inbox = Inbox::new(4);
+        let (mut begins, (head, tail)) = (Vec::new(), b"Host: x:80\r\n".split_at(split));
+        for chunk in [head, tail] {
+            inbox.take_in(chunk);
+            while inbox.is_pending() {
+                if let Piece::TooLong(bytes) = inbox.pieces().next() {
+                    begins.extend_from_slice(bytes);
+                }
+            }
+        }
+        assert_eq!(begins, b"Host:", "at {split}");
+    }
+}
+
+#[test]
 fn the_end_cuts_off_no_more_than_a_line() {
     assert_eq!(pieces(&[b"a\n"]), ["a"]);
     assert_eq!(pieces(&[b"a\nb"]), ["a", "CutOff"]);
@@ -74,7 +92,7 @@ fn the_end_cuts_off_no_more_than_a_line() {
 fn an_endless_line_needs_no_more_memory_than_a_line() {
     let mut inbox = Inbox::new(LINE_BYTES_MAX);
     inbox.take_in(b"0123456789");
-    assert_eq!(inbox.pieces().next(), Piece::TooLong);
+    assert_eq!(inbox.pieces().next(), Piece::TooLong(b"012345678"));
     for _ in 0..1000 {
         inbox.commit();
         inbox.take_in(b"0123456789");
@@ -94,7 +112,7 @@ fn a_rollback_hands_the_same_out_again() {
     inbox.commit();
     for _ in 0..2 {
         assert_eq!(inbox.pieces().next(), Piece::Line(b"b"));
-        assert_eq!(inbox.pieces().next(), Piece::TooLong);
+        assert_eq!(inbox.pieces().next(), Piece::TooLong(b"012345678"));
         assert_eq!(inbox.pieces().next(), Piece::Wait);
         assert_eq!(inbox.rollback(), 12);
         assert!(inbox.is_pending());

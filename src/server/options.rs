@@ -70,7 +70,8 @@ pub struct ServerOptions {
     /// When a write that was answered is on the disk.
     pub fsync: Fsync,
     /// Bytes that a request's line may have, its ending left out. A longer one
-    /// is answered `ERR too-long` and skipped.
+    /// is answered `ERR too-long` and skipped, or `ERR http` and closed if it
+    /// begins as HTTP does.
     pub line_bytes_max: usize,
     /// Clients served at a time; one more is answered `ERR busy` and closed.
     /// The default is well above what one thread serves and what a system's
