@@ -18,15 +18,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::error::{KvsError, Result, ServerMessage};
-use crate::protocol::{Reply, Request, decode_reply, encode_request};
+use crate::protocol::{REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request};
 
 /// How long a request may take, unless set otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of pipelined requests that are sent before their replies are read:
 /// less than any socket's buffers, so that sending them never waits for long.
 const WINDOW_BYTES_MAX: usize = 8 << 10;
-/// Bytes of a reply: a value of the largest line, escaped at its worst.
-const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 64 << 10;
 
@@ -50,6 +48,8 @@ pub struct KvsClient {
     addr: SocketAddr,
     /// How long a window of requests may take.
     timeout: Duration,
+    /// Bytes that a reply may have.
+    reply_bytes_max: usize,
     /// Bytes that were received and not taken as a reply yet.
     inbox: Vec<u8>,
     /// Whether an error has left the connection between two lines.
@@ -67,7 +67,8 @@ impl KvsClient {
         let context = || format!("cannot connect to {addr}");
         let stream = TcpStream::connect_timeout(&addr, timeout).map_err(KvsError::io(context()))?;
         stream.set_nodelay(true).map_err(KvsError::io(context()))?;
-        Ok(KvsClient { stream, addr, timeout, inbox: Vec::new(), is_broken: false })
+        let (reply_bytes_max, inbox) = (REPLY_BYTES_MAX, Vec::new());
+        Ok(KvsClient { stream, addr, timeout, reply_bytes_max, inbox, is_broken: false })
     }
 
     /// Sets the value of a key.
@@ -229,9 +230,9 @@ impl KvsClient {
                 return reply;
             }
             scanned = self.inbox.len();
-            if scanned > REPLY_BYTES_MAX {
-                let reason = format!("a line of more than {REPLY_BYTES_MAX} bytes");
-                return Err(KvsError::BadReply { reason });
+            if scanned > self.reply_bytes_max {
+                let (len, max) = (scanned as u64, self.reply_bytes_max as u64);
+                return Err(KvsError::TooLarge { what: "an unfinished reply", len, max });
             }
             if self.fill(deadline)? == 0 {
                 let context = format!("{} closed the connection before it answered", self.addr);

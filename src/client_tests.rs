@@ -57,9 +57,24 @@ fn what_is_no_answer_is_an_error_that_says_so() {
     assert_eq!(messages(get(&[b"HTTP/1.1 400\r\n"])), junk);
     let other = "not a kvs server's answer: PONG does not answer that request";
     assert_eq!(messages(get(&[b"PONG\n"])), other);
-    let endless = vec![b'x'; READ_BYTES];
-    let error = get(&vec![&endless[..]; REPLY_BYTES_MAX / READ_BYTES + 2]);
-    assert!(messages(error).ends_with("a line of more than 67108864 bytes"));
+}
+
+#[test]
+fn a_reply_ends_within_its_limit_or_is_an_error_that_names_it() {
+    let (addr, server) = scripted(b"PING\n", vec![vec![b'x'; 101]]);
+    let mut client = KvsClient::connect(addr).unwrap();
+    client.reply_bytes_max = 100;
+    let expected = "an unfinished reply of 101 bytes is over the limit of 100";
+    assert_eq!(messages(client.ping()), expected);
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_value_comes_back_that_only_a_server_of_long_lines_can_hold() {
+    let value = "v".repeat(65 << 20);
+    let reply = format!("VALUE {value}\n");
+    assert!(get(&[reply.as_bytes()]).unwrap() == Some(value));
 }
 
 #[test]

@@ -43,8 +43,17 @@ pub(crate) use self::request::decode_beginning;
 pub use self::request::{Request, decode_request, encode_request};
 pub use crate::error::Code;
 
+use self::token::ESCAPE_FACTOR_MAX;
+
 /// Bytes a request line may have, its ending left out, unless set otherwise.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
+/// Bytes it may be set to have at the most: no more than can be held for a client.
+pub const LINE_BYTES_LIMIT: usize = 256 << 20;
+
+/// Bytes that a client reads of a reply: a value as long as the longest line, each
+/// byte escaped at its worst. A value that came by a line is hardly longer than it
+/// was there; the library may have stored others.
+pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX * LINE_BYTES_LIMIT;
 
 /// What `HELP` answers.
 pub const HELP: &str =

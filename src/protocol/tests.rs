@@ -147,6 +147,15 @@ fn what_is_no_reply_is_refused() {
 }
 
 #[test]
+fn no_reply_to_a_get_outgrows_its_value_by_more_than_the_limit_allows_for() {
+    for char in '\0'..=char::MAX {
+        let reply = reply_line(&Reply::Value(char.to_string()));
+        let most = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX * char.len_utf8();
+        assert!(reply.len() <= most, "{char:?}");
+    }
+}
+
+#[test]
 fn an_engines_error_has_a_code_for_what_the_client_can_do() {
     let too_large = KvsError::TooLarge { what: "a key", len: 9, max: 8 };
     assert_eq!(Fault::from(&too_large).code, Code::TooLong);

@@ -12,6 +12,10 @@
 
 use std::borrow::Cow;
 
+/// How many bytes an escape has for each that it stands for, at the most: `\x1b` has
+/// four for one, and `\u{9b}` six for two.
+pub(super) const ESCAPE_FACTOR_MAX: usize = 4;
+
 /// Bytes that are looked at together: as few comparisons of a vector each.
 const CHUNK_BYTES: usize = 32;
 

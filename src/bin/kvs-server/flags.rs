@@ -11,6 +11,7 @@ use std::str::FromStr;
 use kvs::args::{Arg, ArgsError, Lexer, parse_size};
 use kvs::choice::EngineName;
 use kvs::logger::Level;
+use kvs::protocol::LINE_BYTES_LIMIT;
 use kvs::{Options, ServerOptions};
 
 use super::common::{ADDR, Failure, parse_addr, print};
@@ -59,9 +60,9 @@ are wrong; 128 and the signal's number when a second signal cut the end short.
 
 /// What the server is, for `--version` and the line that tells of the start.
 pub(crate) const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
-/// Bytes of a line: enough for the shortest requests, and no more than can be
-/// held for each client.
-const LINE_BYTES: RangeInclusive<u64> = 16..=256 << 20;
+/// Bytes of a line: enough for the shortest requests, and no more than a client
+/// reads back.
+const LINE_BYTES: RangeInclusive<u64> = 16..=LINE_BYTES_LIMIT as u64;
 /// Bytes that are read of a client in one turn.
 const READ_BYTES: RangeInclusive<u64> = 1 << 10..=16 << 20;
 /// Bytes of a segment.
