@@ -121,6 +121,18 @@ fn a_directory_is_open_once() {
 }
 
 #[test]
+fn a_cache_that_there_is_no_memory_for_is_an_error_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new");
+    let mut options = Options::default();
+    options.cache_bytes = usize::MAX;
+    let error = KvStore::open_with(&path, options).map(drop).unwrap_err();
+    let expected = format!("cannot have a read cache of {} bytes", usize::MAX);
+    assert_eq!(error.chain(), [expected.as_str(), "out of memory"]);
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_store_may_be_bound_either_way() {
     let dir = tempfile::tempdir().unwrap();
     {

@@ -10,11 +10,12 @@
 //!
 //! Not here: files. The caller says how to read.
 
+use std::collections::TryReserveError;
 use std::hint::black_box;
 
 use super::index::Location;
 use super::table::CACHE_LINE_BYTES;
-use crate::error::Result;
+use crate::error::{KvsError, Result};
 
 /// Bytes of a block: a page, the least that the system reads.
 const BLOCK_BYTES: usize = 4096;
@@ -47,14 +48,16 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// A cache of `cache_bytes`, for segments of about `segment_bytes`.
-    pub(crate) fn new(cache_bytes: usize, segment_bytes: u64) -> Cache {
-        let slots = cache_bytes / BLOCK_BYTES;
-        Cache {
-            tags: vec![Tag { segment: 0, block: 0, filled: 0 }; slots],
-            bytes: vec![0; slots * BLOCK_BYTES],
-            stride: segment_bytes as usize / BLOCK_BYTES + 1,
-            record: Vec::new(),
-        }
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::Io`] when the system has no such memory.
+    pub(crate) fn new(cache_bytes: usize, segment_bytes: u64) -> Result<Cache> {
+        let context = format!("cannot have a read cache of {cache_bytes} bytes");
+        let (tags, bytes) =
+            room(cache_bytes / BLOCK_BYTES).map_err(|e| KvsError::io(context)(e.into()))?;
+        let stride = segment_bytes as usize / BLOCK_BYTES + 1;
+        Ok(Cache { tags, bytes, stride, record: Vec::new() })
     }
 
     /// The `len` bytes of a segment from `offset` on, or as many as there are.
@@ -142,6 +145,20 @@ impl Cache {
     }
 }
 
+/// Tags and bytes of so many slots, all empty.
+///
+/// The bytes are asked for twice: only zeros get their pages one by one as they are
+/// used, and std has no call for them that can fail.
+fn room(slots: usize) -> std::result::Result<(Vec<Tag>, Vec<u8>), TryReserveError> {
+    let (mut tags, mut bytes) = (Vec::new(), Vec::<u8>::new());
+    bytes.try_reserve_exact(slots * BLOCK_BYTES)?;
+    tags.try_reserve_exact(slots)?;
+    // Else the compiler may leave out a request whose memory nobody uses.
+    drop(black_box(bytes));
+    tags.resize(slots, Tag { segment: 0, block: 0, filled: 0 });
+    Ok((tags, vec![0; slots * BLOCK_BYTES]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +169,7 @@ mod tests {
     fn what_is_read_is_what_is_there() {
         let file: Vec<u8> = (0..40_000u32).map(|i| (i * i / 7) as u8).collect();
         for slots in [0, 1, 2, 3, 64] {
-            let mut cache = Cache::new(slots * BLOCK_BYTES, 16 * BLOCK_BYTES as u64);
+            let mut cache = Cache::new(slots * BLOCK_BYTES, 16 * BLOCK_BYTES as u64).unwrap();
             for step in 0..2_000u32 {
                 let (segment, end) = (1 + step % 3, 9_000 + 15 * step as usize);
                 let len = 1 + (step * 31) % 6_000;
@@ -172,7 +189,7 @@ mod tests {
     #[test]
     fn a_block_is_read_once_and_a_failed_read_leaves_none() {
         let reads = Cell::new(0);
-        let mut cache = Cache::new(4 * BLOCK_BYTES, BLOCK_BYTES as u64);
+        let mut cache = Cache::new(4 * BLOCK_BYTES, BLOCK_BYTES as u64).unwrap();
         let fails = |_: &mut [u8], _: u64| Err(crate::KvsError::KeyNotFound);
         let read = |buffer: &mut [u8], _: u64| {
             reads.set(reads.get() + 1);

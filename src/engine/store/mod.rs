@@ -178,11 +178,12 @@ impl<D: Disk> KvStore<D> {
     #[doc(hidden)]
     pub fn open_on(disk: D, directory: impl Into<PathBuf>, options: Options) -> Result<KvStore<D>> {
         let options = options.within_limits();
+        // First, as it may fail: nothing is written then.
+        let cache = Cache::new(options.cache_bytes, options.segment_bytes)?;
         let directory = Directory::open(disk, directory.into())?;
         let Recovered { segments, index, marked } = recover(directory)?;
         let how = if marked { "nothing to recover" } else { "recovered" };
         logger::info!("{} keys in {} segments, {how}", index.len(), segments.count());
-        let cache = Cache::new(options.cache_bytes, options.segment_bytes);
         let inner = Inner {
             options,
             segments,
