@@ -25,8 +25,11 @@ use crate::error::Result;
 /// * When `flush` or `sync` fails, the writes since the last one that
 ///   succeeded are undone: reads no longer see them. So they are when a `set`
 ///   or `remove` fails that had to commit them to make room, as it does when
-///   they are many: those that it has committed stay. An engine that cannot
-///   undo, as sled, refuses all writes from then on.
+///   they are many. What a `flush`, or making room, had committed before stays,
+///   and the next `sync` covers it. An engine that cannot undo, as sled, or
+///   cannot tell what is on the disk after a failure, refuses all writes from
+///   then on, and `flush` and `sync` with them, with
+///   [`KvsError::WritesRefused`](crate::KvsError::WritesRefused).
 /// * Methods take `&self`, and one thread uses an engine at a time: inside is
 ///   one cell, not a lock.
 pub trait KvsEngine {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::options::Fsync;
 use crate::engine::KvsEngine;
-use crate::error::Result;
+use crate::error::{KvsError, Result};
 
-/// How old an answered write may get before `everysec` has it synced.
+/// How old an answered write may get before `everysec` has it synced, and how long
+/// after a sync that failed it tries again.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A policy and what it has yet to do.
@@ -17,7 +18,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Durability {
     /// The policy.
     fsync: Fsync,
-    /// When the oldest write that is not synced was committed, plus the interval.
+    /// When `everysec` syncs next, if a write is to be synced.
     sync_due: Option<Instant>,
 }
 
@@ -40,9 +41,10 @@ impl Durability {
         }
     }
 
-    /// Does the sync of `everysec` when it is due. A failed one is not tried
-    /// again: the engine refuses writes from then on, and a later sync that
-    /// succeeds would say nothing of what the first one lost.
+    /// Does the sync of `everysec` when it is due. One that failed is due again, as
+    /// it may have been for want of room, after which the engine goes on. Where
+    /// it lost something the engine refuses to sync as it refuses writes: then
+    /// there is nothing to wait for.
     pub(super) fn sync_if_due<E: KvsEngine + ?Sized>(
         &mut self,
         engine: &E,
@@ -51,8 +53,10 @@ impl Durability {
         if self.sync_due.is_none_or(|due| now < due) {
             return Ok(());
         }
-        self.sync_due = None;
-        engine.sync()
+        let synced = engine.sync();
+        let is_over = matches!(synced, Ok(()) | Err(KvsError::WritesRefused { .. }));
+        self.sync_due = (!is_over).then(|| now + SYNC_INTERVAL);
+        synced
     }
 
     /// Whether a turn ends with a sync, given whether it `wrote`.
@@ -99,13 +103,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_sync_is_not_tried_again() {
-        let engine = MemoryEngine::default();
-        let now = Instant::now();
-        let mut durability = Durability::new(Fsync::EverySec);
-        durability.commit(&engine, now).unwrap();
-        engine.fail_next_commit();
-        assert!(durability.sync_if_due(&engine, now + SYNC_INTERVAL).is_err());
-        assert!(durability.sync_if_due(&engine, now + SYNC_INTERVAL).is_ok());
+    fn a_sync_that_failed_is_tried_again_until_it_succeeds_or_the_engine_refuses() {
+        for refuses in [false, true] {
+            let engine = MemoryEngine::default();
+            let now = Instant::now();
+            let mut durability = Durability::new(Fsync::EverySec);
+            durability.commit(&engine, now).unwrap();
+            engine.fail_next_commit();
+            assert!(durability.sync_if_due(&engine, now + SYNC_INTERVAL).is_err());
+            assert_eq!(durability.sync_due(), Some(now + 2 * SYNC_INTERVAL));
+            engine.refuse_writes(refuses);
+            let again = durability.sync_if_due(&engine, now + 2 * SYNC_INTERVAL);
+            assert_eq!((again.is_err(), engine.syncs()), (refuses, 2));
+            assert_eq!(durability.sync_due(), None);
+        }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct MemoryEngine {
     committed: RefCell<HashMap<String, String>>,
     /// Whether the next commit fails, once.
     fails_once: Cell<bool>,
+    /// Whether it accepts no more writes and syncs.
+    refuses: Cell<bool>,
     /// The test's hand in it.
     controls: Controls,
 }
@@ -37,8 +39,13 @@ pub(super) struct MemoryEngine {
 impl MemoryEngine {
     /// An empty one that a test keeps its hand in.
     pub(super) fn new(controls: Controls) -> MemoryEngine {
-        let map = RefCell::default();
-        MemoryEngine { map, committed: RefCell::default(), fails_once: Cell::default(), controls }
+        MemoryEngine {
+            map: RefCell::default(),
+            committed: RefCell::default(),
+            fails_once: Cell::default(),
+            refuses: Cell::default(),
+            controls,
+        }
     }
 
     /// How often `sync` was called.
@@ -56,6 +63,11 @@ impl MemoryEngine {
         self.fails_once.set(true);
     }
 
+    /// Has it refuse, as after a sync that lost something.
+    pub(super) fn refuse_writes(&self, refuses: bool) {
+        self.refuses.set(refuses);
+    }
+
     /// Takes back what is not committed.
     fn undo(&self) {
         *self.map.borrow_mut() = self.committed.borrow().clone();
@@ -63,6 +75,9 @@ impl MemoryEngine {
 
     /// Commits, or undoes and fails.
     fn commit(&self) -> Result<()> {
+        if self.refuses.get() {
+            return Err(KvsError::WritesRefused { cause: "a sync failed".to_owned() });
+        }
         if self.fails_once.take() || self.controls.is_failing.load(Ordering::SeqCst) {
             self.undo();
             let source = std::io::Error::other("the disk is full");

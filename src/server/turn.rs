@@ -230,10 +230,11 @@ impl<E: KvsEngine> Running<E> {
     }
 
     /// Does the sync of `everysec`. Its writes are answered already, so that a
-    /// failure can only be logged; the engine refuses writes from then on.
+    /// failure can only be logged, with what is known: whether they are lost, the
+    /// engine says itself, by refusing writes from then on.
     fn sync_if_due(&mut self, now: Instant) {
         if let Err(e) = self.durability.sync_if_due(&self.engine, now) {
-            error!("answered writes may be lost in a power loss: {}", e.chain().join(": "));
+            error!("answered writes are not known to be on the disk: {}", e.chain().join(": "));
         }
     }
 
