@@ -23,6 +23,18 @@ impl Pace {
     }
 }
 
+/// The errors of a server's turns. One that comes each turn hides none of another
+/// kind.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    /// Of single requests, whose clients are told too.
+    pub(super) requests: Pace,
+    /// Of the commits that their writes shared.
+    pub(super) commits: Pace,
+    /// Of what nobody waits for.
+    pub(super) housekeeping: Pace,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +47,13 @@ mod tests {
         assert!(!pace.allows(now + INTERVAL / 2));
         assert!(pace.allows(now + INTERVAL));
         assert!(!pace.allows(now + INTERVAL));
+    }
+
+    #[test]
+    fn an_error_of_one_kind_does_not_hide_those_of_another() {
+        let now = Instant::now();
+        let mut complaints = Complaints::default();
+        assert!(complaints.requests.allows(now) && !complaints.requests.allows(now));
+        assert!(complaints.commits.allows(now) && complaints.housekeeping.allows(now));
     }
 }

@@ -17,7 +17,7 @@ use super::counters::Counters;
 use super::durability::Durability;
 use super::execute::{Done, Executor};
 use super::options::ServerOptions;
-use super::pace::Pace;
+use super::pace::{Complaints, Pace};
 use super::stop::Stop;
 use super::table::Table;
 use crate::engine::KvsEngine;
@@ -57,8 +57,8 @@ pub(super) struct Running<E> {
     maintain_from: Option<Instant>,
     /// When lingering connections are looked at, if there are any.
     sweep_at: Option<Instant>,
-    /// Messages about failed writes.
-    complaints: Pace,
+    /// How often its errors are logged.
+    complaints: Complaints,
 }
 
 impl<E: KvsEngine> Running<E> {
@@ -80,7 +80,7 @@ impl<E: KvsEngine> Running<E> {
             first: 0,
             maintain_from: Some(Instant::now()),
             sweep_at: None,
-            complaints: Pace::default(),
+            complaints: Complaints::default(),
             options,
         }
     }
@@ -147,7 +147,7 @@ impl<E: KvsEngine> Running<E> {
         self.counters.requests += done.requests;
         self.counters.turns += u64::from(done.requests > 0);
         if let Some(e) = &done.failure {
-            complain(&mut self.complaints, now, "a request failed", e);
+            complain(&mut self.complaints.requests, now, "a request failed", e);
         }
         // After it, the engine is settled: reads of a replay see what is kept.
         let committed = if done.wrote { self.commit(now) } else { Ok(()) };
@@ -211,7 +211,8 @@ impl<E: KvsEngine> Running<E> {
         self.maintain_from.get_or_insert(now);
         self.durability.commit(&self.engine, now).inspect_err(|e| {
             self.counters.commits_failed += 1;
-            complain(&mut self.complaints, now, "the writes of a turn could not be kept", e);
+            let pace = &mut self.complaints.commits;
+            complain(pace, now, "the writes of a turn could not be kept", e);
         })
     }
 
@@ -277,7 +278,7 @@ impl<E: KvsEngine> Running<E> {
         self.maintain_from = match self.engine.maintain() {
             Ok(has_more) => has_more.then_some(now),
             Err(e) => {
-                complain(&mut self.complaints, now, "housekeeping failed", &e);
+                complain(&mut self.complaints.housekeeping, now, "housekeeping failed", &e);
                 Some(now + MAINTAIN_PAUSE)
             }
         };
