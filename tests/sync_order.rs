@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 
 use support::{Server, printed};
@@ -12,27 +13,54 @@ use support::{Server, printed};
 /// The engines of this build.
 const ENGINES: &[&str] = if cfg!(feature = "sled") { &["kvs", "sled"] } else { &["kvs"] };
 
+/// What a server with this engine calls until it has answered a `set`, if there is
+/// an strace to see it. The directory `data` below `dir` is its own.
+fn trace(engine: &str, dir: &Path) -> Option<String> {
+    if Command::new("strace").arg("-V").output().is_err() {
+        println!("skipped: there is no strace here");
+        return None;
+    }
+    let trace = dir.join("trace");
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-s", "200", "-o"])
+        .arg(&trace)
+        .args(["-e", "trace=openat,pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync"])
+        .arg(env!("CARGO_BIN_EXE_kvs-server"))
+        .args(["--addr", "127.0.0.1:0", "--engine", engine, "--dir"])
+        .arg(dir.join("data"));
+    let server = Server::from_command(command);
+    assert_eq!(server.client("set thekey thevalue"), printed(""));
+    assert_eq!(server.client("shutdown"), printed(""));
+    server.wait();
+    Some(std::fs::read_to_string(&trace).unwrap())
+}
+
 #[test]
 fn a_set_is_synced_before_it_is_answered() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return println!("skipped: there is no strace here");
-    }
     for engine in ENGINES {
         let dir = tempfile::tempdir().unwrap();
-        let trace = dir.path().join("trace");
-        let mut command = Command::new("strace");
-        command
-            .args(["-f", "-s", "200", "-o"])
-            .arg(&trace)
-            .args(["-e", "trace=openat,pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync"])
-            .arg(env!("CARGO_BIN_EXE_kvs-server"))
-            .args(["--addr", "127.0.0.1:0", "--engine", engine, "--dir"])
-            .arg(dir.path().join("data"));
-        let server = Server::from_command(command);
-        assert_eq!(server.client("set thekey thevalue"), printed(""));
-        assert_eq!(server.client("shutdown"), printed(""));
-        server.wait();
-        check(engine, &std::fs::read_to_string(&trace).unwrap());
+        if let Some(trace) = trace(engine, dir.path()) {
+            check(engine, &trace);
+        }
+    }
+}
+
+#[test]
+fn the_name_of_a_directory_that_a_start_left_behind_is_synced_before_a_set_is_answered() {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("data").join(engine)).unwrap();
+        let Some(trace) = trace(engine, dir.path()) else { return };
+        let before: Vec<&str> =
+            trace.lines().take_while(|line| !line.contains(r#""OK\n""#)).collect();
+        let above = format!("\"{}\", ", dir.path().join("data").display());
+        let opened = before.iter().position(|line| line.contains(&above));
+        let is_synced = opened.is_some_and(|at| {
+            let call = format!("fsync({}", before[at].rsplit("= ").next().unwrap());
+            before[at..].iter().any(|line| line.contains(&call))
+        });
+        assert!(is_synced, "{engine}: the directory above was not synced in\n{trace}");
     }
 }
 

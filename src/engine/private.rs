@@ -1,4 +1,4 @@
-//! Directories that only their owner may enter.
+//! Directories that only their owner may enter, and their names on the disk.
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
@@ -28,6 +28,20 @@ pub(super) fn create(path: &Path) -> Result<bool> {
     }
     sync(parent)?;
     Ok(true)
+}
+
+/// Puts the names that lead to `path` on the disk, those that were there before
+/// included: they may be of a start that was cut off. One that this process may
+/// not read it has not made either. `sync` does it for one directory.
+pub(super) fn sync_ancestors(path: &Path, sync: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    for above in path.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match sync(above) {
+            Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Puts the names in a directory on the disk.

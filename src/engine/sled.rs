@@ -77,6 +77,7 @@ impl SledKvStore {
         let log =
             File::open(&path).map_err(KvsError::io(format!("cannot open {}", path.display())))?;
         settle(&directory)?;
+        private::sync_ancestors(&directory, private::sync)?;
         let store = SledKvStore {
             db,
             log,

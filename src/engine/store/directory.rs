@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskFile, read_full, write_full};
+use crate::engine::private::sync_ancestors;
 use crate::error::{KvsError, Result};
 
 /// The name of the lock file; it holds the process id of its newest holder.
@@ -52,7 +53,9 @@ impl<D: Disk> Directory<D> {
                 let directory = Directory { disk, path, lock };
                 match directory.is_initialised()? {
                     true => directory.name_holder()?,
-                    false => sync_ancestors(&directory.disk, &directory.path)?,
+                    false => {
+                        sync_ancestors(&directory.path, |above| sync_dir(&directory.disk, above))?
+                    }
                 }
                 Ok(directory)
             }
@@ -178,21 +181,6 @@ fn create_dir_all(disk: &impl Disk, path: &Path) -> Result<()> {
             Err(KvsError::io(context)(error))
         }
     }
-}
-
-/// Puts the names that lead to `path` on the disk, those that were there before
-/// included: they may be of a start that was cut off. One that this process may
-/// not read it has not made either.
-fn sync_ancestors(disk: &impl Disk, path: &Path) -> Result<()> {
-    for above in path.ancestors().skip(1) {
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        match sync_dir(disk, above) {
-            Err(KvsError::Io { source, .. })
-                if source.kind() == io::ErrorKind::PermissionDenied => {}
-            synced => synced?,
-        }
-    }
-    Ok(())
 }
 
 /// Puts the names in a directory on the disk.
