@@ -17,7 +17,7 @@ use super::inbox::{Inbox, Place};
 use super::life::{FAREWELL_READS_MAX, Life, Phase, Socket};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
-use super::outcome::{Answer, Outcome, cut_off, too_long, unauthorised};
+use super::outcome::{Answer, Outcome, outcome_of};
 use super::secret::Trust;
 use crate::protocol::Reply;
 
@@ -89,18 +89,24 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Executes lines until there are no whole ones, `bytes_max` of input have been,
-    /// or too many replies wait. Returns the bytes of input executed.
+    /// the answerer is full, or too many replies wait. Returns the bytes executed.
     pub(super) fn execute(&mut self, bytes_max: usize, answerer: &mut impl Answer) -> usize {
         // Out of the connection, as requests borrow from it.
         let mut inbox = std::mem::take(&mut self.inbox);
         let start = inbox.executed();
-        while inbox.is_pending() && self.may_execute() && inbox.executed() - start < bytes_max {
+        let end = start.saturating_add(bytes_max);
+        while inbox.is_pending() && self.goes_on(inbox.executed(), end, answerer) {
             let group = take_group(&mut inbox);
-            let rest = self.execute_group(group, start + bytes_max, answerer);
+            let rest = self.execute_group(group, end, answerer);
             rest.into_iter().for_each(|place| inbox.go_back(place));
         }
         self.inbox = inbox;
         self.inbox.executed() - start
+    }
+
+    /// Whether the line that begins at `executed` is executed in this turn.
+    fn goes_on(&self, executed: usize, end: usize, answerer: &impl Answer) -> bool {
+        self.may_execute() && executed < end && !answerer.is_full()
     }
 
     /// Executes a group's lines that begin before `end`; where it stopped earlier.
@@ -112,7 +118,7 @@ impl<S: Socket> Connection<S> {
     ) -> Option<Place> {
         answerer.prefetch(&keys(&group));
         for (place, asked) in group {
-            if !self.may_execute() || place.executed >= end {
+            if !self.goes_on(place.executed, end, answerer) {
                 return Some(place);
             }
             self.execute_one(asked, answerer);
@@ -122,27 +128,13 @@ impl<S: Socket> Connection<S> {
 
     /// Executes what one line asks.
     fn execute_one(&mut self, asked: Asked<'_>, answerer: &mut impl Answer) {
-        let outcome = match asked {
-            Asked::Request(request) if !self.trust.covers(&request) => {
-                Outcome::Reply(unauthorised())
-            }
-            Asked::Request(request) => answerer.answer(request, &mut self.trust),
-            // Nothing after it is looked at: a web page must not drive the server.
-            Asked::Fault(fault) if fault.closes() => Outcome::Last(Reply::Error(fault)),
-            Asked::Fault(fault) => Outcome::Reply(Reply::Error(fault)),
-            Asked::TooLong => Outcome::Reply(too_long(self.line_bytes_max)),
-            Asked::CutOff => Outcome::Last(cut_off()),
-            Asked::End => {
-                self.phase = Phase::Closing;
-                return;
-            }
-        };
-        match outcome {
+        match outcome_of(asked, self.line_bytes_max, &mut self.trust, answerer) {
             Outcome::Reply(reply) => self.outbox.push(&reply),
             Outcome::Last(reply) => {
                 self.outbox.push(&reply);
                 self.phase = Phase::Closing;
             }
+            Outcome::End => self.phase = Phase::Closing,
             Outcome::Later => self.phase = Phase::AwaitsEnd,
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Executor<'a, E: ?Sized> {
     options: &'a ServerOptions,
     /// Why writes are refused, when they are.
     refusal: Option<&'a KvsError>,
+    /// Requests after which it is full.
+    requests_max: u64,
     /// Whether the engine has taken a write.
     wrote: bool,
     /// Requests carried out.
@@ -56,6 +58,7 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
             counters,
             options,
             refusal: None,
+            requests_max: u64::MAX,
             wrote: false,
             requests: 0,
             failure: None,
@@ -67,6 +70,11 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
     pub(super) fn after(self, done: Done) -> Executor<'a, E> {
         let Done { wrote, requests, failure, is_broken } = done;
         Executor { wrote, requests, failure, is_broken, ..self }
+    }
+
+    /// Is full after so many requests, those that were done before included.
+    pub(super) fn up_to(self, requests_max: u64) -> Executor<'a, E> {
+        Executor { requests_max, ..self }
     }
 
     /// Carries out reads, and answers writes with why they could not be kept.
@@ -139,6 +147,10 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
 impl<E: KvsEngine + ?Sized> Answer for Executor<'_, E> {
     fn prefetch(&mut self, keys: &[&str]) {
         self.engine.prefetch(keys);
+    }
+
+    fn is_full(&self) -> bool {
+        self.requests >= self.requests_max
     }
 
     fn answer(&mut self, request: Request<'_>, trust: &mut Trust) -> Outcome {

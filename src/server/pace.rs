@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::error::KvsError;
+use crate::logger::error;
+
 /// The time between two messages of a kind.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -20,6 +23,13 @@ impl Pace {
             self.next = Some(now + INTERVAL);
         }
         is_allowed
+    }
+
+    /// Logs an error, if a message may come now.
+    pub(super) fn complain(&mut self, now: Instant, what: &str, e: &KvsError) {
+        if self.allows(now) {
+            error!("{what}: {}", e.chain().join(": "));
+        }
     }
 }
 

@@ -17,16 +17,21 @@ use super::counters::Counters;
 use super::durability::Durability;
 use super::execute::{Done, Executor};
 use super::options::ServerOptions;
-use super::pace::{Complaints, Pace};
+use super::outcome::Answer;
+use super::pace::Complaints;
 use super::stop::Stop;
 use super::table::Table;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::logger::error;
 
-/// Bytes of requests and replies after which a turn executes no more: some
-/// milliseconds, which is what a client may have to wait for the others.
+/// Bytes of requests and replies after which a turn executes no more. With the
+/// limit on requests: some milliseconds, which is what a client may have to wait
+/// for the others.
 const TURN_BYTES_MAX: usize = 1 << 20;
+/// Requests after which it does so too, as small ones cost more than their bytes.
+/// Several times what many clients in step send at once, so that a turn is still shared.
+const TURN_REQUESTS_MAX: u64 = 16 << 10;
 /// How often connections that are closed but not gone are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How long housekeeping pauses after an error, so that it does not spin.
@@ -147,7 +152,7 @@ impl<E: KvsEngine> Running<E> {
         self.counters.requests += done.requests;
         self.counters.turns += u64::from(done.requests > 0);
         if let Some(e) = &done.failure {
-            complain(&mut self.complaints.requests, now, "a request failed", e);
+            self.complaints.requests.complain(now, "a request failed", e);
         }
         // After it, the engine is settled: reads of a replay see what is kept.
         let committed = if done.wrote { self.commit(now) } else { Ok(()) };
@@ -162,8 +167,7 @@ impl<E: KvsEngine> Running<E> {
         done.requests > 0
     }
 
-    /// Executes the lines of all clients, up to the turn's share of bytes. Where
-    /// a sync follows, also those that come meanwhile: the more share it, the
+    /// Executes the lines of all clients, up to the turn's share. Where a sync follows, also those that come meanwhile: the more share it, the
     /// fewer are needed.
     fn execute_lines(&mut self, now: Instant) -> Done {
         let mut bytes_left = TURN_BYTES_MAX;
@@ -184,7 +188,8 @@ impl<E: KvsEngine> Running<E> {
     /// Executes the lines that have come, each client in its turn to be the
     /// first, after what is `done`.
     fn execute_ready(&mut self, done: Done, bytes_left: &mut usize) -> Done {
-        let mut executor = Executor::new(&self.engine, &self.counters, &self.options).after(done);
+        let executor = Executor::new(&self.engine, &self.counters, &self.options);
+        let mut executor = executor.after(done).up_to(TURN_REQUESTS_MAX);
         let clients = self.table.warm();
         self.first = (self.first + 1) % clients.len().max(1);
         for step in 0..clients.len() {
@@ -195,6 +200,9 @@ impl<E: KvsEngine> Running<E> {
                 let executed = connection.execute(*bytes_left, &mut executor);
                 let replied = connection.waiting_bytes() - waiting;
                 *bytes_left = bytes_left.saturating_sub(executed + replied);
+            }
+            if executor.is_full() {
+                *bytes_left = 0;
             }
             if *bytes_left == 0 {
                 self.first = index;
@@ -211,8 +219,7 @@ impl<E: KvsEngine> Running<E> {
         self.maintain_from.get_or_insert(now);
         self.durability.commit(&self.engine, now).inspect_err(|e| {
             self.counters.commits_failed += 1;
-            let pace = &mut self.complaints.commits;
-            complain(pace, now, "the writes of a turn could not be kept", e);
+            self.complaints.commits.complain(now, "the writes of a turn could not be kept", e);
         })
     }
 
@@ -278,16 +285,13 @@ impl<E: KvsEngine> Running<E> {
         self.maintain_from = match self.engine.maintain() {
             Ok(has_more) => has_more.then_some(now),
             Err(e) => {
-                complain(&mut self.complaints.housekeeping, now, "housekeeping failed", &e);
+                self.complaints.housekeeping.complain(now, "housekeeping failed", &e);
                 Some(now + MAINTAIN_PAUSE)
             }
         };
     }
 }
 
-/// Logs an error that may come again and again.
-fn complain(pace: &mut Pace, now: Instant, what: &str, e: &KvsError) {
-    if pace.allows(now) {
-        error!("{what}: {}", e.chain().join(": "));
-    }
-}
+#[cfg(test)]
+#[path = "turn_tests.rs"]
+mod tests;
