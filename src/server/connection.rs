@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::group::{Asked, keys, take_group};
 use super::inbox::{Inbox, Place};
-use super::life::{FAREWELL_READS_MAX, Life, Phase, Socket};
+use super::life::{FAREWELL_READS_MAX, Life, Phase, Socket, State};
 use super::options::ServerOptions;
 use super::outbox::{Outbox, is_transient};
 use super::outcome::{Answer, Outcome, outcome_of};
@@ -34,12 +34,12 @@ pub(super) struct Connection<S> {
     outbox_bytes_max: usize,
     /// Bytes of a line, for the message that says it is too long.
     line_bytes_max: usize,
-    /// Whether lines are executed, after this turn.
-    phase: Phase,
-    /// What is done for this client, likewise.
-    trust: Trust,
-    /// Both as they were when the turn began.
-    turn_start: (Phase, Trust),
+    /// As this turn's lines have left it. Whether to read and to execute goes by
+    /// this: a line is executed in view of those before it.
+    state: State,
+    /// As of the last commit. What the peer gets to see goes by this, its last
+    /// reply and the end: a rollback may still undo the other.
+    committed: State,
     /// What can still be done with the socket.
     life: Life,
 }
@@ -48,15 +48,15 @@ impl<S: Socket> Connection<S> {
     /// A new client.
     pub(super) fn new(socket: S, options: &ServerOptions) -> Connection<S> {
         let trust = Trust::of_new(options.secret.as_ref());
+        let state = State { phase: Phase::Serving, trust };
         Connection {
             socket,
             inbox: Inbox::new(options.line_bytes_max),
             outbox: Outbox::default(),
             outbox_bytes_max: options.outbox_bytes_max,
             line_bytes_max: options.line_bytes_max,
-            phase: Phase::Serving,
-            trust,
-            turn_start: (Phase::Serving, trust),
+            state,
+            committed: state,
             life: Life::Open,
         }
     }
@@ -128,14 +128,14 @@ impl<S: Socket> Connection<S> {
 
     /// Executes what one line asks.
     fn execute_one(&mut self, asked: Asked<'_>, answerer: &mut impl Answer) {
-        match outcome_of(asked, self.line_bytes_max, &mut self.trust, answerer) {
+        match outcome_of(asked, self.line_bytes_max, &mut self.state.trust, answerer) {
             Outcome::Reply(reply) => self.outbox.push(&reply),
             Outcome::Last(reply) => {
                 self.outbox.push(&reply);
-                self.phase = Phase::Closing;
+                self.state.phase = Phase::Closing;
             }
-            Outcome::End => self.phase = Phase::Closing,
-            Outcome::Later => self.phase = Phase::AwaitsEnd,
+            Outcome::End => self.state.phase = Phase::Closing,
+            Outcome::Later => self.state.phase = Phase::AwaitsEnd,
         }
     }
 
@@ -143,8 +143,8 @@ impl<S: Socket> Connection<S> {
     pub(super) fn commit(&mut self) {
         self.inbox.commit();
         self.outbox.commit();
-        self.turn_start = (self.phase, self.trust);
-        if self.phase != Phase::Serving {
+        self.committed = self.state;
+        if self.state.phase != Phase::Serving {
             self.inbox.clear();
         }
     }
@@ -153,13 +153,13 @@ impl<S: Socket> Connection<S> {
     /// Executing as many again executes the same lines.
     pub(super) fn rollback(&mut self) -> usize {
         self.outbox.rollback();
-        (self.phase, self.trust) = self.turn_start;
+        self.state = self.committed;
         self.inbox.rollback()
     }
 
     /// Whether this turn has done anything that is not committed.
     pub(super) fn is_uncommitted(&self) -> bool {
-        self.inbox.executed() > 0 || self.outbox.is_uncommitted() || self.phase != self.turn_start.0
+        self.inbox.executed() > 0 || self.outbox.is_uncommitted() || self.state != self.committed
     }
 
     /// Writes once, and goes on to the end of the connection when that is due.
@@ -167,7 +167,7 @@ impl<S: Socket> Connection<S> {
         if self.outbox.is_due() && self.outbox.write_to(&mut self.socket).is_err() {
             self.life = Life::Dead;
         }
-        let is_last = self.turn_start.0 == Phase::Closing && self.outbox.waiting_bytes() == 0;
+        let is_last = self.committed.phase == Phase::Closing && self.outbox.waiting_bytes() == 0;
         if is_last && self.life.is_open() {
             self.life = self.after_last_reply(now);
         }
@@ -204,7 +204,7 @@ impl<S: Socket> Connection<S> {
 
     /// Begins to close: nothing more is executed, what has been is sent.
     pub(super) fn close(&mut self) {
-        self.phase = Phase::Closing;
+        self.state.phase = Phase::Closing;
         self.commit();
     }
 
@@ -236,12 +236,12 @@ impl<S: Socket> Connection<S> {
 
     /// Whether lines may be executed, if there are any.
     fn may_execute(&self) -> bool {
-        self.phase == Phase::Serving && self.life.is_open() && self.has_room()
+        self.state.phase == Phase::Serving && self.life.is_open() && self.has_room()
     }
 
     /// Whether a write would get further, or to the end of the connection.
     pub(super) fn can_drain(&self) -> bool {
-        (self.outbox.is_due() || self.turn_start.0 == Phase::Closing)
+        (self.outbox.is_due() || self.committed.phase == Phase::Closing)
             && !self.outbox.is_blocked()
             && self.life.is_open()
     }
@@ -251,7 +251,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn wants_read(&self) -> bool {
         let is_served = !self.inbox.is_ended()
             && !self.inbox.is_pending()
-            && self.phase == Phase::Serving
+            && self.state.phase == Phase::Serving
             && self.has_room();
         self.life.is_lingering() || (self.life.is_open() && is_served)
     }
@@ -268,7 +268,7 @@ impl<S: Socket> Connection<S> {
 
     /// Whether the client waits for the server's end.
     pub(super) fn awaits_end(&self) -> bool {
-        self.turn_start.0 == Phase::AwaitsEnd && !self.is_dead()
+        self.committed.phase == Phase::AwaitsEnd && !self.is_dead()
     }
 
     /// Whether all is sent and only the peer's end is awaited.

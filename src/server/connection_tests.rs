@@ -213,9 +213,9 @@ fn a_rollback_undoes_trust() {
     let mut connection = Connection::new(Script { chunks, ..Script::default() }, &options);
     connection.fill(&mut [0; 1000]);
     connection.execute(usize::MAX, &mut answer);
-    connection.trust = Trust::Trusted;
+    connection.state.trust = Trust::Trusted;
     connection.rollback();
-    assert_eq!(connection.trust, Trust::Stranger);
+    assert_eq!(connection.state.trust, Trust::Stranger);
 }
 
 #[test]

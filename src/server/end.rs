@@ -52,7 +52,7 @@ fn say_farewell(table: &mut Table, scratch: &mut [u8]) -> Result<()> {
         if !table.ask_for_room() || time_left.is_zero() {
             return Ok(());
         }
-        table.wait_for_all(time_left).map_err(KvsError::io("cannot poll"))?;
+        table.wait_for_all(Some(time_left)).map_err(KvsError::io("cannot poll"))?;
         table.all().iter_mut().for_each(|client| client.connection.unblock());
     }
 }

@@ -205,22 +205,29 @@ impl<'a> Pieces<'a> {
     /// Hands out what follows from the bytes after the last newline.
     fn take_rest(&mut self) -> Piece<'a> {
         let rest = &self.bytes[self.place.executed..];
-        let is_empty = without_cr(rest).is_empty() || self.place.skipping;
         // One byte more than a line may have can still be its carriage return.
         let is_too_long = rest.len() > self.line_bytes_max.saturating_add(1);
-        if is_too_long || self.place.skipping || self.ended {
-            self.place.executed = self.bytes.len();
-        }
-        if is_too_long && !self.place.skipping {
-            self.place.skipping = true;
-            return Piece::TooLong(&rest[..=self.line_bytes_max]);
-        }
-        *self.pending = self.ended && !is_empty;
-        match (self.ended, is_empty) {
-            (false, _) => Piece::Wait,
-            (true, false) => Piece::CutOff,
-            (true, true) => Piece::End,
-        }
+        let piece = match rest {
+            // More of a line that is answered already.
+            _ if self.place.skipping && self.ended => Piece::End,
+            _ if self.place.skipping => Piece::Wait,
+            _ if is_too_long => Piece::TooLong(&rest[..=self.line_bytes_max]),
+            _ if !self.ended => return self.wait_for_line(),
+            b"" | b"\r" => Piece::End,
+            _ => Piece::CutOff,
+        };
+        // None of it becomes a line any more.
+        self.place.executed = self.bytes.len();
+        self.place.skipping |= is_too_long;
+        // An answer is not the last piece: a wait for more or the end follows it.
+        *self.pending = matches!(piece, Piece::TooLong(_) | Piece::CutOff);
+        piece
+    }
+
+    /// Keeps what has come of a line until there is more.
+    fn wait_for_line(&mut self) -> Piece<'a> {
+        *self.pending = false;
+        Piece::Wait
     }
 
     /// Where it is: [`go_back`](Inbox::go_back) leads there until the next commit.

@@ -9,6 +9,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::secret::Trust;
+
 /// How long a closed connection waits for the peer's end: some round trips of
 /// a slow network.
 pub(super) const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -39,6 +41,15 @@ pub(super) enum Phase {
     Closing,
     /// No more; the client waits for the server's end.
     AwaitsEnd,
+}
+
+/// What the lines so far have made of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// Whether more lines are executed.
+    pub(super) phase: Phase,
+    /// What is done for it.
+    pub(super) trust: Trust,
 }
 
 /// What can still be done with the socket.

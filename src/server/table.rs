@@ -69,21 +69,35 @@ impl Table {
         }
     }
 
-    /// Waits until something is ready or `timeout` is over.
+    /// Waits until something is ready or `timeout` is over, from `now` on: where the
+    /// idle clients can be left out for the warm ones, and for all if none of those
+    /// is ready.
     pub(super) fn wait(&mut self, timeout: Option<Duration>, now: Instant) -> io::Result<usize> {
-        let is_full_due = now.duration_since(self.last_full_poll) >= FULL_POLL_INTERVAL;
-        let has_idle = self.warm < self.clients.len();
-        if has_idle && self.warm > 0 && !is_full_due {
-            let short = timeout.unwrap_or(FULL_POLL_INTERVAL).min(FULL_POLL_INTERVAL);
-            let ready = poll::wait(&mut self.polls[..FIXED + self.warm], Some(short))?;
-            self.note_ready(now);
+        if self.can_leave_out_idle(now) {
+            let ready = self.wait_for_warm(timeout, now)?;
             if ready > 0 || timeout == Some(Duration::ZERO) {
                 return Ok(ready);
             }
         }
-        let timeout = self.until_cool(timeout);
-        let ready = poll::wait(&mut self.polls, timeout)?;
-        self.sort();
+        let ready = self.wait_for_all(self.until_cool(timeout))?;
+        // It may have been a long wait.
+        self.sort(Instant::now());
+        Ok(ready)
+    }
+
+    /// Whether there are clients to leave out, others to ask, and not long since all
+    /// were asked.
+    fn can_leave_out_idle(&self, now: Instant) -> bool {
+        let is_full_due = now.duration_since(self.last_full_poll) >= FULL_POLL_INTERVAL;
+        (1..self.clients.len()).contains(&self.warm) && !is_full_due
+    }
+
+    /// Waits for the warm clients, no longer than the others can be left out. It is
+    /// so short that when it began will do for when they were ready.
+    fn wait_for_warm(&mut self, timeout: Option<Duration>, now: Instant) -> io::Result<usize> {
+        let short = timeout.unwrap_or(FULL_POLL_INTERVAL).min(FULL_POLL_INTERVAL);
+        let ready = poll::wait(&mut self.polls[..FIXED + self.warm], Some(short))?;
+        self.note_ready(now);
         Ok(ready)
     }
 
@@ -102,9 +116,9 @@ impl Table {
         }
     }
 
-    /// Warms the clients that are ready, and lets the others cool.
-    fn sort(&mut self) {
-        let now = Instant::now();
+    /// Warms the clients that are ready `now`, when all were asked, and lets the others
+    /// cool.
+    fn sort(&mut self, now: Instant) {
         self.last_full_poll = now;
         for index in self.warm..self.clients.len() {
             if self.polls[FIXED + index].is_ready() {
@@ -235,8 +249,8 @@ impl Table {
     }
 
     /// Waits for the clients, warm or not.
-    pub(super) fn wait_for_all(&mut self, timeout: Duration) -> io::Result<usize> {
-        poll::wait(&mut self.polls, Some(timeout))
+    pub(super) fn wait_for_all(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        poll::wait(&mut self.polls, timeout)
     }
 }
 

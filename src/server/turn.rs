@@ -156,6 +156,9 @@ impl<E: KvsEngine> Running<E> {
         }
         // After it, the engine is settled: reads of a replay see what is kept.
         let committed = if done.wrote { self.commit(now) } else { Ok(()) };
+        // Writes of this turn, of whichever client, are undone if their commit failed,
+        // and may be if a write after them did, by the engine's own commit: all are
+        // answered anew, by what failed last.
         if let Some(e) = committed.err().or(done.failure.filter(|_| done.is_broken)) {
             self.replay(&e);
         }
