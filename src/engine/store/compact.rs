@@ -22,9 +22,11 @@
 //!   that a segment that is lost is told from one that was cleaned.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 
 use super::Inner;
 use super::ahead::Ahead;
+use super::dead::Dead;
 use super::disk::Disk;
 use super::index::Location;
 use super::record::{self, Damage, Kind, Record};
@@ -37,8 +39,9 @@ use crate::logger;
 /// (`the_directory_never_exceeds_its_bound`). And a pass that copies `live` bytes
 /// makes room for as many: so at most two bytes are written for each that is set.
 const PAID_BYTES: u64 = 4;
-/// Bytes of a segment that are looked at in one step.
+/// Bytes of a segment that are looked at in one step, and records in these at the most.
 const STEP_BYTES: usize = 2 << 10;
+const STEP_RECORDS_MAX: usize = STEP_BYTES / record::HEADER_BYTES;
 /// Bytes that are looked at in an idle turn, but for the rest of a record, so that
 /// a request which comes meanwhile waits little.
 const IDLE_BYTES: usize = 256 << 10;
@@ -184,12 +187,8 @@ impl<D: Disk> Inner<D> {
             KvsError::corrupt(&segment.path, offset + at as u64, damage.to_string())
         })?;
         let looked_at: usize = records.iter().map(|(_, record)| record.len()).sum();
-        // Tombstones end here, and so do marks. A key that one hid is in no older
-        // file, or in one whose name is off the disk before this one's.
-        records.retain(|(at, record)| {
-            record.kind == Kind::Set && !segment.dead.contains(offset + *at as u64)
-        });
-        self.index.fetch(records.iter().map(|(_, record)| record.key));
+        records.retain(|(at, record)| may_live(record, offset + *at as u64, &segment.dead));
+        black_box(self.index.fetch(records.iter().map(|(_, record)| record.key)));
         for (at, record) in &records {
             self.copy_if_live(record, number, offset + *at as u64);
         }
@@ -246,13 +245,20 @@ impl<D: Disk> Inner<D> {
     }
 }
 
+/// Whether the index is to be asked for a record at `offset` of a segment with
+/// these dead ones. Tombstones end here, and so do marks: a key that one hid is in
+/// no older file, or in one whose name is off the disk before this one's.
+fn may_live(record: &Record<'_>, offset: u64, dead: &Dead) -> bool {
+    record.kind == Kind::Set && !dead.contains(offset)
+}
+
 /// The records that `bytes` begin with, each with where it does, but for one
 /// that is cut off at their end; at least one. Else where damage is, and which.
 fn intact(
     bytes: &[u8],
     salt: u32,
 ) -> std::result::Result<Vec<(usize, Record<'_>)>, (usize, Damage)> {
-    let mut records = Vec::with_capacity(bytes.len() / record::HEADER_BYTES);
+    let mut records = Vec::with_capacity(STEP_RECORDS_MAX);
     let mut at = 0;
     while at < bytes.len() || records.is_empty() {
         match record::decode(&bytes[at..], salt) {
@@ -267,3 +273,7 @@ fn intact(
     }
     Ok(records)
 }
+
+#[cfg(test)]
+#[path = "compact_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@
 //! (`live_bytes_follow_every_call`).
 
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 
 use super::table::Table;
 
@@ -103,11 +104,12 @@ impl Index {
         self.remove_hashed(self.hash(key), key)
     }
 
-    /// Makes calls for these keys, few enough to be looked at soon, faster.
-    pub(crate) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+    /// Makes calls for these keys, few enough to be looked at soon, faster, where
+    /// what it returns is needed ([`Table::fetch`]).
+    pub(crate) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> u16 {
         // All hashes first: the loads must stand close together to overlap.
         let hashes: Vec<u64> = keys.map(|key| self.hash(key)).collect();
-        self.locations.fetch(hashes.into_iter());
+        self.locations.fetch(hashes.into_iter())
     }
 
     /// Does to the index what records did: the same as a call for each, but in
@@ -116,7 +118,7 @@ impl Index {
     pub(crate) fn play(&mut self, changes: &Changes, mut replaced: impl FnMut(Option<Location>)) {
         let mut keys = changes.keys.as_slice();
         for group in changes.entries.chunks(FETCHED_KEYS) {
-            self.locations.fetch(group.iter().map(|(hash, ..)| *hash));
+            black_box(self.locations.fetch(group.iter().map(|(hash, ..)| *hash)));
             for (hash, len, location) in group {
                 let (key, rest) = keys.split_at(*len);
                 keys = rest;
@@ -194,5 +196,49 @@ mod tests {
         index.restore(b"a", None);
         assert_eq!((index.live_bytes(), index.len()), (30, 1));
         assert_eq!((index.get(b"a"), index.get(b"b")), (None, Some(location(1, 30))));
+    }
+
+    #[test]
+    fn changes_played_together_do_what_calls_one_by_one_would() {
+        let mut index = Index::default();
+        let mut changes = Changes::of(&index);
+        for nth in 0..200u32 {
+            changes.push(&nth.to_be_bytes(), Some(location(1, 20)));
+        }
+        changes.push(&7u32.to_be_bytes(), None);
+        assert_eq!(changes.len(), 201);
+        let taken = changes.take();
+        assert_eq!((changes.len(), taken.len()), (0, 201));
+        let mut replaced = Vec::new();
+        index.play(&taken, |old| replaced.push(old));
+        assert_eq!((index.len(), index.live_bytes()), (199, 199 * 20));
+        assert_eq!(replaced[..200], [None; 200]);
+        assert_eq!(replaced[200..], [Some(location(1, 20))]);
+    }
+
+    #[test]
+    fn the_buckets_of_keys_are_fetched_together() {
+        let mut index = Index::default();
+        let keys: Vec<[u8; 4]> = (0..100u32).map(u32::to_be_bytes).collect();
+        for key in &keys {
+            index.set(key, location(1, 20));
+        }
+        for group in keys.chunks(30) {
+            let hashes = group.iter().map(|key| index.hash(key));
+            let fetched = index.fetch(group.iter().map(|key| &key[..]));
+            assert_eq!(fetched, index.locations.fetch(hashes));
+        }
+    }
+
+    #[test]
+    fn changes_keep_room_for_the_next_but_not_for_uncommonly_many() {
+        let mut changes = Changes::of(&Index::default());
+        changes.keys.reserve(2 * KEPT_KEY_BYTES);
+        changes.entries.reserve(2 * KEPT_KEY_BYTES);
+        changes.push(b"key", None);
+        changes.clear();
+        assert_eq!((changes.keys.len(), changes.len()), (0, 0));
+        assert!((500_000..=KEPT_KEY_BYTES).contains(&changes.keys.capacity()));
+        assert!((50_000..100_000).contains(&changes.entries.capacity()));
     }
 }

@@ -10,6 +10,8 @@
 //! is an error that names file and offset
 //! (`a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on`).
 
+use std::hint::black_box;
+
 use super::Inner;
 use super::disk::Disk;
 use super::index::Location;
@@ -68,8 +70,8 @@ impl<D: Disk> Inner<D> {
 
     /// Has the processor load what reads of these keys will need.
     pub(super) fn prefetch(&self, keys: &[&str]) {
-        self.index.fetch(keys.iter().map(|key| key.as_bytes()));
+        black_box(self.index.fetch(keys.iter().map(|key| key.as_bytes())));
         let locations = keys.iter().filter_map(|key| self.index.get(key.as_bytes()));
-        self.cache.fetch(&locations.collect::<Vec<_>>());
+        black_box(self.cache.fetch(&locations.collect::<Vec<_>>()));
     }
 }
