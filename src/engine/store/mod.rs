@@ -258,8 +258,8 @@ impl<D: Disk> Inner<D> {
         check_len("a key", key.len(), record::KEY_BYTES_MAX)?;
         check_len("a value", value.len(), record::VALUE_BYTES_MAX)?;
         self.prepare()?;
-        self.stage(kind, key, value);
-        self.cleaner.pay((record::HEADER_BYTES + key.len() + value.len()) as u64);
+        let written = self.stage(kind, key, value);
+        self.cleaner.pay(written.into());
         if self.options.buffered { Ok(()) } else { self.commit(false) }
     }
 

@@ -74,9 +74,11 @@ impl<D: Disk> Inner<D> {
     }
 
     /// Sets a key, or removes it, in the batch; in the index when it is settled.
-    pub(super) fn stage(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
+    /// How many bytes that takes.
+    pub(super) fn stage(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> u32 {
         let location = self.stage_record(kind, key, value);
         self.batch.unsettled.push(key, (kind == Kind::Set).then_some(location));
+        location.len
     }
 
     /// Has the index know of all that is in the batch. It is told of many
@@ -200,3 +202,7 @@ impl<D: Disk> Inner<D> {
         self.commit(false)
     }
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;
