@@ -74,4 +74,13 @@ mod tests {
         }
         assert!(!dead.contains(1 << 30));
     }
+
+    #[test]
+    fn the_bits_take_a_64th_of_the_segment_and_a_32nd_while_they_grow() {
+        let mut dead = Dead::default();
+        const SEGMENT_BYTES: usize = 1 << 20;
+        (0..SEGMENT_BYTES as u64).step_by(HEADER_BYTES).for_each(|offset| dead.insert(offset));
+        assert_eq!(dead.words.len() * size_of::<u64>(), SEGMENT_BYTES / 64);
+        assert!(dead.words.capacity() * size_of::<u64>() <= SEGMENT_BYTES / 32);
+    }
 }
