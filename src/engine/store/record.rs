@@ -150,8 +150,9 @@ pub(crate) fn encode(
     out.extend_from_slice(&(value.len() as u32).to_le_bytes());
     out.extend_from_slice(key);
     out.extend_from_slice(value);
-    let crc = crc32c(salt, &out[start + KIND..]);
-    out[start + CRC..start + KIND].copy_from_slice(&crc.to_le_bytes());
+    let record = &mut out[start..];
+    let crc = crc32c(salt, &record[KIND..]);
+    record[CRC..KIND].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// The record that `bytes` begin with.
@@ -265,6 +266,18 @@ mod tests {
             let mut bytes = encoded(9, Kind::Set, false, "key", "value");
             bytes[at..at + 4].fill(0xFF);
             assert_eq!(decode(&bytes, 9), Err(Damage::Length));
+        }
+        let header = |key_len: usize, value_len: usize| {
+            let mut bytes = encoded(9, Kind::Set, false, "", "");
+            bytes[KEY_LEN..VALUE_LEN].copy_from_slice(&(key_len as u32).to_le_bytes());
+            bytes[VALUE_LEN..].copy_from_slice(&(value_len as u32).to_le_bytes());
+            bytes
+        };
+        let (key, value) = (16 << 20, 512 << 20);
+        let longest = HEADER_BYTES + key + value;
+        assert_eq!(decode(&header(key, value), 9), Err(Damage::Cut(longest)));
+        for header in [header(key + 1, 0), header(0, value + 1)] {
+            assert_eq!(decode(&header, 9), Err(Damage::Length));
         }
     }
 
