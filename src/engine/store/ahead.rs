@@ -45,3 +45,7 @@ impl Ahead {
         Ok(&self.bytes[from..self.bytes.len().min(from + len)])
     }
 }
+
+#[cfg(test)]
+#[path = "ahead_tests.rs"]
+mod tests;

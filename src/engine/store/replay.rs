@@ -145,3 +145,7 @@ impl Player {
 pub(super) fn is_room(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -141,3 +141,7 @@ impl<D: Disk> Inner<D> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "successor_tests.rs"]
+mod tests;
