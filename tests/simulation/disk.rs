@@ -66,11 +66,13 @@ impl SimulatedDisk {
             inodes,
             random,
             calls: 0,
+            calls_of: BTreeMap::new(),
             changes: 0,
             ends_at: None,
             has_ended: false,
             fault: None,
             failed: BTreeMap::new(),
+            beside_looks: None,
         };
         SimulatedDisk { state: Rc::new(RefCell::new(state)) }
     }
@@ -101,6 +103,16 @@ impl SimulatedDisk {
     /// Calls so far.
     pub fn calls(&self) -> u64 {
         self.state.borrow().calls
+    }
+
+    /// Calls of this kind so far.
+    pub fn calls_of(&self, kind: Call) -> u64 {
+        self.state.borrow().calls_of.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// Has a sync beside the caller end after so many looks at it, and one.
+    pub fn set_beside_looks(&self, looks: u64) {
+        self.state.borrow_mut().beside_looks = Some(looks);
     }
 
     /// Calls so far that change something.
@@ -303,7 +315,11 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync_beside(&self) -> io::Result<SimulatedSync> {
-        let looks = self.state.borrow_mut().random.below(BESIDE_LOOKS_MAX);
+        let looks = {
+            let state = &mut *self.state.borrow_mut();
+            let any = state.random.below(BESIDE_LOOKS_MAX);
+            state.beside_looks.unwrap_or(any)
+        };
         Ok(SimulatedSync { outcome: self.sync(), looks: Cell::new(looks) })
     }
 

@@ -57,6 +57,8 @@ pub struct State {
     pub random: Random,
     /// Calls so far.
     pub calls: u64,
+    /// The same, by kind.
+    pub calls_of: BTreeMap<Call, u64>,
     /// Calls so far that change something.
     pub changes: u64,
     /// The change that is the last.
@@ -67,6 +69,9 @@ pub struct State {
     pub fault: Option<Fault>,
     /// Calls that failed for it, by kind.
     pub failed: BTreeMap<Call, u64>,
+    /// Looks after which a sync beside the caller is told to have ended, and one;
+    /// `None` for any few.
+    pub beside_looks: Option<u64>,
 }
 
 impl State {
@@ -76,6 +81,7 @@ impl State {
             return Err(ended());
         }
         self.calls += 1;
+        *self.calls_of.entry(call).or_default() += 1;
         self.changes += u64::from(call.is_change());
         if let Some(errno) = self.errno(call) {
             *self.failed.entry(call).or_default() += 1;

@@ -184,13 +184,13 @@ impl<F: DiskFile> Segment<F> {
     ///
     /// [`KvsError::WritesRefused`], as for [`cut_back`](Self::cut_back).
     pub(crate) fn write_ahead(&mut self, end: u64) -> Result<()> {
-        let end = end.min(self.len + ZEROS.len() as u64);
         let is_small = self.len - self.synced <= SMALL_SYNC_BYTES_MAX;
-        if !is_small || self.room > self.len || end <= self.len {
+        if !is_small || self.has_room() {
             return Ok(());
         }
-        match write_full(self.file()?, &ZEROS[..(end - self.len) as usize], self.len) {
-            Ok(()) => self.room = end,
+        let count = end.saturating_sub(self.len).min(ZEROS.len() as u64);
+        match write_full(self.file()?, &ZEROS[..count as usize], self.len) {
+            Ok(()) => self.room = self.len + count,
             Err(_) => self.cut_back(self.len)?,
         }
         Ok(())
