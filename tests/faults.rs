@@ -195,6 +195,77 @@ fn when_a_failed_append_cannot_be_cut_away_writes_are_refused() {
     assert_eq!(store.get("key".to_owned()).unwrap().as_deref(), Some("first"));
 }
 
+/// After a sync of more than one write that failed, while a cut does not.
+#[test]
+fn what_a_failed_sync_was_to_cover_is_not_found_after_a_kill() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = Options::default();
+    options.buffered = true;
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+    store.set("key".to_owned(), "first".to_owned()).unwrap();
+    store.sync().unwrap();
+    store.set("key".to_owned(), "second".to_owned()).unwrap();
+    store.set("other".to_owned(), "second".to_owned()).unwrap();
+    let first = disk.calls() + 1;
+    let last = first + 1;
+    disk.set_fault(Some(Fault::Calls { first, last, kind: Some(Call::Sync), errno: EIO }));
+    assert!(matches!(store.sync(), Err(KvsError::Io { .. })));
+    let after = KvStore::open_on(disk.after_kill(), DIRECTORY, Options::default()).unwrap();
+    for store in [&store, &after] {
+        assert_eq!(store.get("key".to_owned()).unwrap().as_deref(), Some("first"));
+        assert_eq!(store.get("other".to_owned()).unwrap(), None);
+    }
+}
+
+/// Whichever call of it fails; but after that of the active segment's sync, writes
+/// are refused as they are after any.
+#[test]
+fn a_segment_that_cannot_be_begun_fails_the_write_and_is_begun_by_the_next() {
+    let mut failed = Vec::new();
+    for nth in 1..10 {
+        let disk = SimulatedDisk::new(1);
+        let mut options = Options::default();
+        options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
+        let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+        store.set("key".to_owned(), "v".repeat(600)).unwrap();
+        store.sync().unwrap();
+        let at = disk.calls() + nth;
+        disk.set_fault(Some(Fault::Calls { first: at, last: at, kind: None, errno: EIO }));
+        let set = || store.set("next".to_owned(), "value".to_owned());
+        let Err(error) = set() else { continue };
+        assert!(matches!(error, KvsError::Io { .. }), "{error:?}");
+        assert_eq!(store.get("next".to_owned()).unwrap(), None);
+        match set() {
+            Ok(()) => assert_eq!(store.get("next".to_owned()).unwrap().as_deref(), Some("value")),
+            refused => assert!(matches!(refused, Err(KvsError::WritesRefused { .. }))),
+        }
+        let kinds = [Call::Create, Call::Write, Call::Sync, Call::SyncDir];
+        let kind = kinds.into_iter().find(|kind| disk.failed(&[*kind]) > 0).unwrap();
+        failed.push((kind, set().is_ok()));
+    }
+    assert!(failed.contains(&(Call::Create, true)) && failed.contains(&(Call::SyncDir, true)));
+    let refused: Vec<_> = failed.iter().filter(|(_, is_open)| !is_open).collect();
+    assert_eq!(refused, [&(Call::Sync, false)]);
+}
+
+/// Names above the store's directory are synced when it is made; but who may not
+/// read a directory has not made what is in it.
+#[test]
+fn a_directory_above_that_may_not_be_read_need_not_be_synced_and_any_other_failure_counts() {
+    const EACCES: i32 = 13;
+    for (errno, forgiven) in [(EACCES, 2), (EIO, 0)] {
+        let mut opened = 0;
+        for at in 1..40 {
+            let disk = SimulatedDisk::new(1);
+            let kind = Some(Call::SyncDir);
+            disk.set_fault(Some(Fault::Calls { first: at, last: at, kind, errno }));
+            let store = KvStore::open_on(disk.clone(), DIRECTORY, Options::default());
+            opened += u32::from(store.is_ok() && disk.failed(&[Call::SyncDir]) == 1);
+        }
+        assert_eq!(opened, forgiven, "{errno}");
+    }
+}
+
 #[test]
 fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
     for room in 0..200 {
