@@ -169,28 +169,61 @@ fn overwriting_the_same_keys_gives_their_space_back() {
 
 #[test]
 fn the_directory_never_exceeds_its_bound() {
-    const KEYS: u64 = 1_000;
-    let mut options = Options::default();
-    options.segment_bytes = 4 << 10;
-    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
-    let choices: [fn(&mut Random, u64) -> u64; 3] = [
-        |random, _| random.below(KEYS),
-        |_, nth| nth % KEYS,
-        |random, _| random.below(KEYS).min(random.below(KEYS)).min(random.below(KEYS)) / 3,
+    let choices: [fn(&mut Random, u64, u64) -> u64; 3] = [
+        |random, keys, _| random.below(keys),
+        |_, keys, nth| nth % keys,
+        |random, keys, _| random.below(keys).min(random.below(keys)).min(random.below(keys)) / 3,
     ];
     for choose in choices {
-        let dir = tempfile::tempdir().unwrap();
-        let store = KvStore::open_with(dir.path(), options.clone()).unwrap();
-        let mut random = Random::new(1);
-        let live_bytes = || store.stats().into_iter().find(|(name, _)| *name == "live_bytes");
-        for nth in 0..6 * KEYS {
-            let key = if nth < KEYS { nth } else { choose(&mut random, nth) };
-            store.set(format!("key{key:05}"), "v".repeat(100)).unwrap();
-            let bound = live_bytes().unwrap().1 * 5 / 2 + 3 * options.segment_bytes;
-            let size = size_of(dir.path());
-            assert!(size <= bound, "{size} bytes after {nth} writes; {bound} are the bound");
+        the_directory_is_bounded(1_000, 100, 4 << 10, choose);
+        the_directory_is_bounded(100, 10_000, 64 << 10, choose);
+    }
+}
+
+/// Overwrites `keys` keys with values of one length.
+fn the_directory_is_bounded(
+    keys: u64,
+    value_len: usize,
+    segment_bytes: u64,
+    choose: fn(&mut Random, u64, u64) -> u64,
+) {
+    let mut options = Options::default();
+    options.segment_bytes = segment_bytes;
+    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    let dir = tempfile::tempdir().unwrap();
+    let store = KvStore::open_with(dir.path(), options).unwrap();
+    let mut random = Random::new(1);
+    let live_bytes = || store.stats().into_iter().find(|(name, _)| *name == "live_bytes");
+    for nth in 0..6 * keys {
+        let key = if nth < keys { nth } else { choose(&mut random, keys, nth) };
+        store.set(format!("key{key:05}"), "v".repeat(value_len)).unwrap();
+        let bound = live_bytes().unwrap().1 * 5 / 2 + 3 * segment_bytes;
+        let size = size_of(dir.path());
+        assert!(size <= bound, "{size} bytes after {nth} writes; {bound} are the bound");
+    }
+}
+
+#[test]
+fn keys_and_values_may_be_as_long_as_is_stated_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = KvStore::open(dir.path()).unwrap();
+    let zeros = |len| String::from_utf8(vec![0; len]).unwrap();
+    let (key_len, value_len) = (16 << 20, 512 << 20);
+    store.set(zeros(key_len), "value".to_owned()).unwrap();
+    assert_eq!(store.get(zeros(key_len)).unwrap().as_deref(), Some("value"));
+    for (key, value, what, max) in [
+        (zeros(key_len + 1), String::new(), "a key", key_len),
+        ("key".to_owned(), zeros(value_len + 1), "a value", value_len),
+    ] {
+        let max = max as u64;
+        match store.set(key, value) {
+            Err(KvsError::TooLarge { what: told, len, max: limit }) => {
+                assert_eq!((told, len, limit), (what, max + 1, max));
+            }
+            set => panic!("{what}: {set:?}"),
         }
     }
+    assert!(store.stats().contains(&("keys", 1)));
 }
 
 /// A step is bounded in bytes, not in records, whether a write pays for it or an
