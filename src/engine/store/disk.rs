@@ -195,3 +195,7 @@ pub(crate) fn write_full(file: &impl DiskFile, bytes: &[u8], offset: u64) -> io:
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;
