@@ -192,6 +192,28 @@ fn a_cut_segment_is_refused_unless_a_write_may_never_have_come() {
     }
 }
 
+/// What an older segment is refused for.
+#[test]
+fn damage_in_an_older_segment_is_told_from_records_that_are_cut_off() {
+    let (files, _) = closed_store(80);
+    let older = &segments(&files)[0];
+    type Harm = fn(&mut Vec<u8>);
+    let harms: [(Harm, &str); 2] = [
+        (|bytes| bytes[HEADER_BYTES] ^= 1, "the checksum does not match"),
+        (|bytes| bytes.truncate(HEADER_BYTES), "records are cut off at its end"),
+    ];
+    for (harm, wanted) in harms {
+        let mut files = files.clone();
+        harm(files.get_mut(older).unwrap());
+        match open(&files) {
+            Err(error @ KvsError::Corrupt { offset: 32, .. }) => {
+                assert!(error.to_string().ends_with(wanted), "{error}");
+            }
+            opened => panic!("{opened:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_segment_in_the_place_of_another_is_refused() {
     let (files, _) = closed_store(150);
