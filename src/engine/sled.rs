@@ -200,9 +200,14 @@ impl KvsEngine for SledKvStore {
 /// holds sled's own lock: its threads let go of it a little later. No other can,
 /// as our lock is held.
 fn open_db(directory: &Path) -> sled::Result<sled::Db> {
+    await_lock(|| sled::Config::new().path(directory).open())
+}
+
+/// What `open` gives, again and again while that is an error about sled's lock.
+fn await_lock<T>(open: impl Fn() -> sled::Result<T>) -> sled::Result<T> {
     let begun = Instant::now();
     loop {
-        match sled::Config::new().path(directory).open() {
+        match open() {
             // sled keeps no more of this error than its text.
             Err(sled::Error::Io(error))
                 if error.to_string().starts_with("could not acquire lock")

@@ -75,3 +75,28 @@ fn it_tells_its_syncs_and_its_size() {
     assert_eq!(stats[0], ("syncs", before[0].1 + 2));
     assert!(matches!(stats[1..], [("disk_bytes", 1..)]), "{stats:?}");
 }
+
+#[test]
+fn a_file_that_is_gone_meanwhile_is_no_failure_and_any_other_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let failed = |kind: io::ErrorKind| unless_gone(Err(kind.into()));
+    assert_eq!(failed(io::ErrorKind::NotFound).unwrap(), None);
+    assert_eq!(unless_gone(sync_private(&dir.path().join("gone"))).unwrap(), None);
+    assert_eq!(unless_gone(sync_private(dir.path())).unwrap(), Some(()));
+    assert!(failed(io::ErrorKind::PermissionDenied).is_err());
+}
+
+/// A handle that was dropped lets go of sled's own lock a little later.
+#[test]
+fn a_lock_that_is_still_held_is_waited_for_and_no_other_failure_is() {
+    let failure = |text: &str| Err(sled::Error::Io(io::Error::other(text.to_owned())));
+    let tries = Cell::new(0);
+    let open = |wanted: u32, text: &str| {
+        tries.set(tries.get() + 1);
+        if tries.get() == wanted { Ok(()) } else { failure(text) }
+    };
+    await_lock(|| open(3, "could not acquire lock on \"db\"")).unwrap();
+    assert_eq!(tries.take(), 3);
+    assert!(await_lock(|| open(3, "permission denied")).is_err());
+    assert_eq!(tries.take(), 1);
+}
