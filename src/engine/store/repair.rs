@@ -32,6 +32,7 @@ use super::scan::Piece;
 use super::survey::survey;
 use super::{KvStore, Options};
 use crate::engine::KvsEngine;
+use crate::engine::private::parent;
 use crate::error::{KvsError, Result};
 
 /// What a repair did.
@@ -156,12 +157,8 @@ fn beside(directory: &Path, suffix: &str) -> PathBuf {
 /// Renames a directory, and puts that on the disk.
 fn rename(from: &Path, to: &Path) -> Result<()> {
     let context = || format!("cannot rename {} to {}", from.display(), to.display());
-    let parent = match to.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     fs::rename(from, to)
-        .and_then(|()| File::open(parent)?.sync_all())
+        .and_then(|()| File::open(parent(to))?.sync_all())
         .map_err(KvsError::io(context()))
 }
 
