@@ -64,7 +64,7 @@ impl Progress {
     }
 
     /// So many segments, of so many, are read.
-    fn tell(&mut self, read: u32, count: usize) {
+    fn tell(&mut self, read: usize, count: usize) {
         if self.told.elapsed() >= Progress::PERIOD {
             logger::info!("read {read} of {count} segments");
             self.told = Instant::now();
@@ -137,7 +137,7 @@ fn read<D: Disk>(
             return Ok(Some(Found { older, active: segment, end }));
         }
         older.push_back(segment);
-        progress.tell(number - oldest + 1, numbers.len());
+        progress.tell(older.len(), numbers.len());
     }
     Err(missing(directory, newest + 1))
 }
@@ -281,3 +281,7 @@ fn check_torn<F: DiskFile>(segment: &Segment<F>, end: &End, bytes: &[u8]) -> Res
         )),
     }
 }
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;
