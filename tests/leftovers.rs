@@ -86,6 +86,20 @@ fn what_is_in_the_way_of_a_repair_and_cannot_be_removed_is_told_and_the_store_le
     check(&directory);
 }
 
+#[test]
+fn what_is_in_the_place_of_a_store_whose_repair_was_cut_off_is_not_moved_away() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    fill(&parent.path().join("kvs.repaired"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("notes"), "a user's").unwrap();
+    let error = KvStore::repair(&directory).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot remove {}", directory.display()));
+    fs::remove_file(directory.join("notes")).unwrap();
+    KvStore::repair(&directory).unwrap();
+    check(&directory);
+}
+
 /// The only test here that changes the working directory: all others name theirs whole.
 #[test]
 fn a_store_may_have_a_bare_name_in_the_working_directory() {
