@@ -266,6 +266,49 @@ fn a_directory_above_that_may_not_be_read_need_not_be_synced_and_any_other_failu
     }
 }
 
+/// What a batch has copied and retired is taken back with it: else the segment would
+/// go, and the copies are nowhere.
+#[test]
+fn what_cleaning_did_in_a_batch_that_failed_is_done_again() {
+    let mut options = Options::default();
+    options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
+    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    let mut failed = 0;
+    for nth in 0..150 {
+        let disk = SimulatedDisk::new(1);
+        let open = || KvStore::open_on(disk.clone(), DIRECTORY, options.clone()).unwrap();
+        let store = open();
+        for live in 0..100 {
+            store.set(format!("live{live}"), format!("value {live}")).unwrap();
+        }
+        let mut last = None;
+        for step in 0..400 {
+            if step == 250 {
+                let (first, kind) = (disk.calls() + nth, Some(Call::Write));
+                let last = first + 2;
+                disk.set_fault(Some(Fault::Calls { first, last, kind, errno: EIO }));
+            }
+            match store.set("key".to_owned(), format!("value {step}")) {
+                Ok(()) => last = Some(format!("value {step}")),
+                Err(error) => assert!(matches!(error, KvsError::Io { .. }), "{error:?}"),
+            }
+        }
+        failed += disk.failed(&[Call::Write]).min(1);
+        let check = |store: &KvStore<SimulatedDisk>| {
+            for live in 0..100 {
+                let found = store.get(format!("live{live}")).unwrap();
+                assert_eq!(found, Some(format!("value {live}")), "fault {nth}");
+            }
+            assert_eq!(store.get("key".to_owned()).unwrap(), last);
+        };
+        while store.maintain().unwrap() {}
+        check(&store);
+        drop(store);
+        check(&open());
+    }
+    assert!(failed > 60, "only {failed} batches failed");
+}
+
 #[test]
 fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
     for room in 0..200 {

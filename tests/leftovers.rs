@@ -100,6 +100,20 @@ fn what_is_in_the_place_of_a_store_whose_repair_was_cut_off_is_not_moved_away() 
     check(&directory);
 }
 
+#[test]
+fn what_a_first_start_that_failed_has_created_is_gone_and_what_was_there_is_not() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.cache_bytes = usize::MAX;
+    for (name, stays) in [("new", false), ("there", true)] {
+        let directory = parent.path().join(name);
+        stays.then(|| fs::create_dir(&directory).unwrap());
+        assert!(choice::open(&directory, EngineName::Kvs, &options).is_err());
+        assert_eq!(directory.exists(), stays);
+        assert!(!directory.join("kvs").exists());
+    }
+}
+
 /// The only test here that changes the working directory: all others name theirs whole.
 #[test]
 fn a_store_may_have_a_bare_name_in_the_working_directory() {
