@@ -226,9 +226,6 @@ impl Table {
     /// Whether it is asked from now on if somebody wants to connect.
     pub(super) fn listen(&mut self, is_asked: bool) {
         self.polls[LISTENER].ask(is_asked, false);
-        if !is_asked {
-            self.polls[LISTENER].forget();
-        }
     }
 
     /// Asks about clients only from now on.
