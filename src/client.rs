@@ -150,7 +150,7 @@ impl KvsClient {
             let window = lines.len();
             encode_request(request, &mut lines);
             unanswered += 1;
-            if lines.len() > WINDOW_BYTES_MAX && unanswered > 1 {
+            if lines.len() > WINDOW_BYTES_MAX {
                 let rest = lines.split_off(window);
                 self.exchange(&lines, unanswered - 1, &mut replies)?;
                 lines = rest;

@@ -133,6 +133,50 @@ fn shutdown_waits_for_the_end_of_the_connection() {
     server.join().unwrap();
 }
 
+#[test]
+fn a_connection_that_breaks_is_told_with_its_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        // With input unread, its end is a reset.
+        stream.peek(&mut [0]).unwrap();
+    });
+    let error = messages(KvsClient::connect(addr).unwrap().ping());
+    assert!(error.starts_with(&format!("cannot read from {addr} | ")), "{error}");
+    server.join().unwrap();
+}
+
+#[test]
+fn what_a_server_said_before_it_hung_up_is_told_also_if_the_request_cannot_be_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = KvsClient::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"ERR busy too many\n").unwrap();
+    drop(stream);
+    let error = client.set("a", "v".repeat(32 << 20)).unwrap_err();
+    assert!(matches!(error, KvsError::Server { code: Code::Busy, .. }), "{error:?}");
+}
+
+#[test]
+fn a_whole_window_and_no_more_is_sent_before_its_replies_are_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut sent = Vec::new();
+        stream.read_to_end(&mut sent).unwrap();
+        sent.len()
+    });
+    let request = Request::Get { key: "0123456789a".into() };
+    let mut client = KvsClient::connect(addr).unwrap();
+    let error = messages(client.pipeline(&vec![request; 1 + WINDOW_BYTES_MAX / 16]));
+    assert!(error.contains("closed the connection before it answered"), "{error}");
+    drop(client);
+    assert_eq!(server.join().unwrap(), WINDOW_BYTES_MAX);
+}
+
 /// A server that answers each line only once it has it, and reads no more
 /// than a window ahead.
 #[test]
