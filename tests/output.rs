@@ -1,0 +1,59 @@
+//! What the binaries do when nobody takes what they print.
+
+mod support;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::{Ran, Server, client_with, printed, server_command};
+
+/// What becomes of a `get` and of an inspection that print to `stdout`.
+fn print_to(stdout: impl Fn() -> Stdio) -> [Ran; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.client("set a 1"), printed(""));
+    let mut get = Command::new(env!("CARGO_BIN_EXE_kvs-client"));
+    get.args(["get", "a", "--addr", &server.addr.to_string()]).env_remove("KVS_LOG");
+    let got = get.stdout(stdout()).output().unwrap();
+    assert_eq!(server.client("shutdown"), printed(""));
+    let mut inspect = server_command();
+    inspect.arg("--inspect").current_dir(dir.path());
+    [got.into(), inspect.stdout(stdout()).output().unwrap().into()]
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let gone = || std::io::pipe().unwrap().1.into();
+    assert_eq!(print_to(gone), [printed(""), printed("")]);
+}
+
+#[test]
+fn a_disk_without_room_for_what_is_printed_is_an_error() {
+    if !Path::new("/dev/full").exists() {
+        return println!("no /dev/full here");
+    }
+    for ran in print_to(|| File::create("/dev/full").unwrap().into()) {
+        assert!(ran.status == 1 && ran.stderr.starts_with("error: cannot "), "{ran:?}");
+        assert!(ran.stderr.contains("\ncaused by: "), "{ran:?}");
+    }
+}
+
+#[test]
+fn stdout_may_be_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let value = "x".repeat(500_000);
+    let addr = server.addr.to_string();
+    client_with(&["set", "a", "--stdin", "--addr", &addr], value.as_bytes());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvs-client"))
+        .args(["get", "a", "--addr", &addr])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
