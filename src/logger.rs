@@ -12,6 +12,7 @@
 //! * A message is one write, so that lines of several processes do not mix. An
 //!   error of that write is ignored: there is nowhere left to tell of it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
 use std::str::FromStr;
@@ -65,6 +66,12 @@ impl FromStr for Level {
 pub fn init(max_level: Level, colour: bool) {
     MAX_LEVEL.store(max_level as u8, Ordering::Relaxed);
     COLOUR.store(colour, Ordering::Relaxed);
+}
+
+/// Whether level names are coloured: on a terminal, unless `NO_COLOR` says
+/// something.
+pub fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// Whether messages of this level are shown.
@@ -173,6 +180,13 @@ mod tests {
             line(now, Level::Error, true, "a"),
             "2026-11-23T14:44:05.123Z \x1b[31mERROR\x1b[0m a\n"
         );
+    }
+
+    #[test]
+    fn levels_are_coloured_on_a_terminal_unless_no_color_says_something() {
+        let [empty, set] = ["", "1"].map(|text| Some(OsStr::new(text)));
+        assert!(is_coloured(true, None) && is_coloured(true, empty));
+        assert!(!is_coloured(true, set) && !is_coloured(false, None));
     }
 
     #[test]

@@ -97,8 +97,8 @@ pub(crate) fn init_logger(flag: Option<Level>, default: Level) -> Result<(), Fai
         }
         _ => default,
     };
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    logger::init(level, io::stderr().is_terminal() && !no_colour);
+    let no_color = std::env::var_os("NO_COLOR");
+    logger::init(level, logger::is_coloured(io::stderr().is_terminal(), no_color.as_deref()));
     Ok(())
 }
 
