@@ -109,7 +109,7 @@ mod tests {
             let now = Instant::now();
             let mut durability = Durability::new(Fsync::EverySec);
             durability.commit(&engine, now).unwrap();
-            engine.fail_next_commit();
+            engine.fail_next();
             assert!(durability.sync_if_due(&engine, now + SYNC_INTERVAL).is_err());
             assert_eq!(durability.sync_due(), Some(now + 2 * SYNC_INTERVAL));
             engine.refuse_writes(refuses);

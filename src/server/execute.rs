@@ -185,3 +185,32 @@ pub(super) fn busy(clients_max: usize) -> Reply {
 fn fault(code: Code, message: impl Into<String>) -> Reply {
     Reply::Error(Fault::new(code, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::testing::MemoryEngine;
+
+    #[test]
+    fn the_engine_is_told_of_the_keys_that_will_be_read() {
+        let (engine, options) = (MemoryEngine::default(), ServerOptions::default());
+        Executor::new(&engine, &Counters::new(), &options).prefetch(&["a", "b"]);
+        assert_eq!(engine.prefetched(), ["a", "b"]);
+    }
+
+    #[test]
+    fn who_goes_on_after_others_counts_what_they_have_done() {
+        let (engine, options) = (MemoryEngine::default(), ServerOptions::default());
+        let counters = Counters::new();
+        let after = |done| Executor::new(&engine, &counters, &options).after(done);
+        let carry_out = |done, line| {
+            let mut executor = after(done);
+            let request = crate::protocol::decode_request(line).unwrap();
+            executor.answer(request, &mut Trust::Trusted);
+            executor.done()
+        };
+        let done = carry_out(Done::default(), b"SET a 1");
+        let done = carry_out(carry_out(done, b"SET full 1"), b"PING");
+        assert!(done.requests == 3 && done.wrote && done.is_broken && done.failure.is_some());
+    }
+}

@@ -28,10 +28,14 @@ pub(super) struct MemoryEngine {
     map: RefCell<HashMap<String, String>>,
     /// What was there at the last commit.
     committed: RefCell<HashMap<String, String>>,
-    /// Whether the next commit fails, once.
+    /// Whether the next commit or step of housekeeping fails, once.
     fails_once: Cell<bool>,
     /// Whether it accepts no more writes and syncs.
     refuses: Cell<bool>,
+    /// How often `maintain` was called.
+    steps: Cell<usize>,
+    /// The keys that it was told of.
+    prefetched: RefCell<Vec<String>>,
     /// The test's hand in it.
     controls: Controls,
 }
@@ -44,6 +48,8 @@ impl MemoryEngine {
             committed: RefCell::default(),
             fails_once: Cell::default(),
             refuses: Cell::default(),
+            steps: Cell::default(),
+            prefetched: RefCell::default(),
             controls,
         }
     }
@@ -58,8 +64,18 @@ impl MemoryEngine {
         self.controls.flushes.load(Ordering::SeqCst)
     }
 
-    /// Has the next commit fail.
-    pub(super) fn fail_next_commit(&self) {
+    /// How often `maintain` was called.
+    pub(super) fn steps(&self) -> usize {
+        self.steps.get()
+    }
+
+    /// The keys that it was told of.
+    pub(super) fn prefetched(&self) -> Vec<String> {
+        self.prefetched.borrow().clone()
+    }
+
+    /// Has the next commit or step of housekeeping fail.
+    pub(super) fn fail_next(&self) {
         self.fails_once.set(true);
     }
 
@@ -73,16 +89,21 @@ impl MemoryEngine {
         *self.map.borrow_mut() = self.committed.borrow().clone();
     }
 
+    /// Fails if the test wants it.
+    fn check(&self) -> Result<()> {
+        if !self.fails_once.take() && !self.controls.is_failing.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let source = std::io::Error::other("the disk is full");
+        Err(KvsError::Io { context: "cannot keep it".to_owned(), source })
+    }
+
     /// Commits, or undoes and fails.
     fn commit(&self) -> Result<()> {
         if self.refuses.get() {
             return Err(KvsError::WritesRefused { cause: "a sync failed".to_owned() });
         }
-        if self.fails_once.take() || self.controls.is_failing.load(Ordering::SeqCst) {
-            self.undo();
-            let source = std::io::Error::other("the disk is full");
-            return Err(KvsError::Io { context: "cannot keep it".to_owned(), source });
-        }
+        self.check().inspect_err(|_| self.undo())?;
         *self.committed.borrow_mut() = self.map.borrow().clone();
         Ok(())
     }
@@ -122,5 +143,16 @@ impl KvsEngine for MemoryEngine {
     fn sync(&self) -> Result<()> {
         self.controls.syncs.fetch_add(1, Ordering::SeqCst);
         self.commit()
+    }
+
+    fn prefetch(&self, keys: &[&str]) {
+        self.prefetched.borrow_mut().extend(keys.iter().map(|key| (*key).to_owned()));
+    }
+
+    /// Has two steps to do.
+    fn maintain(&self) -> Result<bool> {
+        self.steps.set(self.steps.get() + 1);
+        self.check()?;
+        Ok(self.steps.get() < 2)
     }
 }
