@@ -157,4 +157,21 @@ mod tests {
         assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
         assert!(!is_of_one_connection(&ErrorKind::OutOfMemory.into()));
     }
+
+    #[test]
+    fn the_listener_rests_after_a_lack_and_not_when_all_are_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut table = Table::new(None, listener.as_raw_fd());
+        let mut acceptor = Acceptor::new(listener);
+        let options = ServerOptions::default();
+        acceptor.accept(&mut table, &options, &mut Counters::new());
+        assert_eq!(acceptor.rests_until(), None);
+        let begun = Instant::now();
+        acceptor.rest(&ErrorKind::OutOfMemory.into());
+        let until = acceptor.rests_until().unwrap();
+        assert!(until >= begun + REST);
+        assert!(!acceptor.is_open(&table, &options, begun));
+        assert!(acceptor.is_open(&table, &options, until));
+    }
 }

@@ -31,6 +31,8 @@ mod tests {
         let mut buffer = Vec::new();
         reserve(&mut buffer, 100, 250);
         assert_eq!(buffer.capacity(), 100);
+        reserve(&mut buffer, 100, 250);
+        assert_eq!(buffer.capacity(), 100, "what is needed fits in");
         buffer.resize(100, 0);
         reserve(&mut buffer, 1, 250);
         assert_eq!(buffer.capacity(), 200);
@@ -40,7 +42,10 @@ mod tests {
     }
 
     #[test]
-    fn only_an_empty_buffer_is_released() {
+    fn only_an_empty_and_large_buffer_is_released() {
+        let mut small = Vec::with_capacity(KEPT_BYTES_MAX);
+        release(&mut small);
+        assert_eq!(small.capacity(), KEPT_BYTES_MAX);
         let mut buffer = vec![0; KEPT_BYTES_MAX + 1];
         release(&mut buffer);
         assert_eq!(buffer.len(), KEPT_BYTES_MAX + 1);

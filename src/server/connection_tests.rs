@@ -7,6 +7,9 @@ use super::super::life::{LINGER_BYTES_MAX, LINGER_MAX};
 use super::*;
 use crate::protocol::Request;
 
+#[path = "connection_pace_tests.rs"]
+mod pace;
+
 /// A socket that gives these chunks, then blocks or ends, and keeps what it gets.
 #[derive(Debug, Default)]
 struct Script {
@@ -166,7 +169,8 @@ fn lines_decoded_ahead_wait_when_too_many_replies_do_and_none_is_left_out() {
     let mut connection = connection(&[lines.concat().as_bytes()], false);
     connection.fill(&mut [0; 1000]);
     connection.execute(usize::MAX, &mut answer);
-    assert!(connection.waiting_bytes() < 2 * connection.outbox_bytes_max);
+    let most = connection.outbox_bytes_max;
+    assert!((most..2 * most).contains(&connection.waiting_bytes()));
     let replies: Vec<String> = (0..90).map(|nth| format!("VALUE {nth}\n")).collect();
     assert_eq!(sent(&mut connection), replies.concat());
 }
@@ -258,7 +262,6 @@ fn a_peer_that_does_not_read_is_neither_executed_nor_read() {
     assert!(connection.waiting_bytes() < 50 + "VALUE abcdefghij\n".len());
     connection.socket.has_no_room = false;
     connection.unblock();
-    connection.drain(Instant::now());
     assert_eq!(sent(&mut connection).lines().count(), 20);
     assert!(connection.is_dead());
 }

@@ -62,3 +62,19 @@ pub(super) fn keys<'a>(group: &'a [(Place, Asked<'_>)]) -> Vec<&'a str> {
     }
     keys
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_bounded_in_lines_and_in_bytes_and_the_next_has_what_follows() {
+        let long = format!("PING{:1$}\n", "", GROUP_BYTES_MAX / 2 - 5);
+        for (line, most) in [("PING\n", GROUP_LINES_MAX), (&long, 2)] {
+            let mut inbox = Inbox::new(GROUP_BYTES_MAX);
+            inbox.take_in(line.repeat(most + 1).as_bytes());
+            assert_eq!(take_group(&mut inbox).len(), most);
+            assert_eq!(take_group(&mut inbox).len(), 1);
+        }
+    }
+}

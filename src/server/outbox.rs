@@ -160,4 +160,18 @@ mod tests {
         assert!(!outbox.is_blocked());
         assert_eq!(socket.taken, expected);
     }
+
+    #[test]
+    fn what_is_sent_leaves_once_it_is_the_larger_part() {
+        let mut socket = Narrow { room: 0, taken: Vec::new() };
+        let mut outbox = Outbox::default();
+        (0..10).for_each(|_| outbox.push(&Reply::NotFound));
+        outbox.commit();
+        let held = (0..10).map(|_| {
+            socket.room = "NOT_FOUND\n".len();
+            outbox.write_to(&mut socket).unwrap();
+            outbox.bytes.len()
+        });
+        assert_eq!(held.collect::<Vec<_>>(), [100, 100, 100, 100, 50, 50, 50, 20, 10, 0]);
+    }
 }

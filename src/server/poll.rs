@@ -34,6 +34,10 @@ const POLLNVAL: c_short = 0x20;
 /// What the next read or write would fail with or end at: both must be tried,
 /// or it is reported for ever.
 const GONE: c_short = POLLERR | POLLHUP | POLLNVAL;
+/// What a read would tell of: bytes, the end or an error.
+const READABLE: c_short = POLLIN | GONE;
+/// What a write would tell of: room or an error.
+const WRITABLE: c_short = POLLOUT | GONE;
 
 /// Longest wait in milliseconds: the call takes a C int, 24 days of them.
 const WAIT_MS_MAX: u128 = c_int::MAX as u128;
@@ -71,14 +75,14 @@ impl PollFd {
         self.revents != 0
     }
 
-    /// Whether a read would tell something: bytes, the end or an error.
+    /// Whether a read would tell something.
     pub(crate) fn is_readable(&self) -> bool {
-        self.revents & (POLLIN | GONE) != 0
+        self.revents & READABLE != 0
     }
 
-    /// Whether a write would tell something: room or an error.
+    /// Whether a write would tell something.
     pub(crate) fn is_writable(&self) -> bool {
-        self.revents & (POLLOUT | GONE) != 0
+        self.revents & WRITABLE != 0
     }
 
     /// Forgets what was found, for a place that the next wait leaves out.
@@ -148,6 +152,8 @@ mod tests {
         fds[1].ask(true, true);
         assert_eq!(wait(&mut fds, None).unwrap(), 1);
         assert!(!fds[1].is_readable() && fds[1].is_writable());
+        fds[1].forget();
+        assert!(!fds[1].is_ready() && !fds[1].is_writable());
     }
 
     #[test]

@@ -97,3 +97,14 @@ fn write_byte(fd: c_int) {
     // SAFETY: the pointer is to one byte, which outlives the call that reads it.
     unsafe { ffi::write(fd, (&raw const byte).cast::<c_void>(), 1) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_nobody_can_catch_is_an_error() {
+        const SIGKILL: c_int = 9;
+        assert!(handle(SIGKILL, SIG_IGN).is_err());
+    }
+}

@@ -7,15 +7,16 @@ use crate::server::outcome::{Answer, Outcome};
 use crate::server::secret::Trust;
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
-/// Says `PONG` to everything.
-struct Pong;
+/// Says much to everything.
+struct Talker;
 
-impl Answer for Pong {
+impl Answer for Talker {
     fn prefetch(&mut self, _keys: &[&str]) {}
 
     fn answer(&mut self, _request: Request, _trust: &mut Trust) -> Outcome {
-        Outcome::Reply(Reply::Pong)
+        Outcome::Reply(Reply::Value("v".repeat(60_000)))
     }
 }
 
@@ -25,6 +26,7 @@ fn quiet_client(listener: &TcpListener, bytes: &[u8]) -> (TcpStream, Client) {
     let (stream, address) = listener.accept().unwrap();
     io::Write::write_all(&mut peer, bytes).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
+    stream.set_nonblocking(true).unwrap();
     let fd = stream.as_raw_fd();
     let connection = Connection::new(stream, &ServerOptions::default());
     let last_ready = Instant::now().checked_sub(10 * WARM_MAX).unwrap();
@@ -43,9 +45,63 @@ fn who_is_ready_stays_warm_also_where_not_all_are_asked() {
     table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
     assert_eq!((table.warm().len(), table.len()), (1, 2));
     let now = table.last_full_poll;
-    table.clients[0].last_ready = now.checked_sub(WARM_MAX).unwrap();
-    assert_eq!(table.wait(Some(Duration::ZERO), now).unwrap(), 1);
-    assert!(table.last_full_poll == now && table.clients[0].last_ready == now);
+    for timeout in [Some(Duration::ZERO), None] {
+        table.clients[0].last_ready = now.checked_sub(WARM_MAX).unwrap();
+        assert_eq!(table.wait(timeout, now).unwrap(), 1);
+        assert!(table.last_full_poll == now && table.clients[0].last_ready == now);
+    }
+}
+
+#[test]
+fn all_are_asked_when_no_warm_client_is_ready_and_there_is_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_warm_peer, warm) = quiet_client(&listener, b"");
+    let (_idle_peer, idle) = quiet_client(&listener, b"PING\n");
+    let mut table = Table::new(None, listener.as_raw_fd());
+    table.add(idle);
+    table.add(warm);
+    (table.warm, table.polls[FIXED]) = (1, PollFd::nothing());
+    let now = table.last_full_poll;
+    assert_eq!(table.wait(Some(Duration::ZERO), now).unwrap(), 0);
+    assert_eq!(table.wait(None, now).unwrap(), 1);
+    assert!(table.warm().iter().any(|client| client.last_ready > now));
+}
+
+#[test]
+fn a_listener_that_rests_wakes_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut table = Table::new(None, listener.as_raw_fd());
+    assert_eq!(table.wait(None, Instant::now()).unwrap(), 1);
+    for (is_asked, ready) in [(false, 0), (true, 1)] {
+        table.listen(is_asked);
+        assert_eq!(table.wait(Some(Duration::ZERO), Instant::now()).unwrap(), ready);
+        assert_eq!(table.is_listener_ready(), is_asked);
+    }
+}
+
+#[test]
+fn at_the_end_only_those_are_waited_for_who_have_yet_to_take_their_replies() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut deaf_peer, mut deaf) = quiet_client(&listener, b"");
+    let (_peer, idle) = quiet_client(&listener, b"PING\n");
+    deaf.connection.finish(&Reply::Value("v".repeat(32 << 20)));
+    while !deaf.connection.wants_write() {
+        deaf.connection.drain(Instant::now());
+    }
+    let (stop, stopped) = UnixStream::pair().unwrap();
+    drop(stop);
+    let mut table = Table::new(Some(stopped.as_raw_fd()), listener.as_raw_fd());
+    table.add(deaf);
+    table.add(idle);
+    table.keep_clients_only();
+    assert!(table.ask_for_room());
+    assert_eq!(table.wait_for_all(Duration::ZERO).unwrap(), 0);
+    let reader = std::thread::spawn(move || io::copy(&mut deaf_peer, &mut io::sink()));
+    assert_eq!(table.wait_for_all(Duration::from_secs(20)).unwrap(), 1);
+    table.remove_all(|client| client.connection.wants_write(), |_| ());
+    assert_eq!((table.len(), table.ask_for_room()), (1, false));
+    assert!(reader.join().unwrap().unwrap() > 0);
 }
 
 #[test]
@@ -54,7 +110,7 @@ fn who_waits_for_the_commit_of_a_turn_stays_warm_and_who_is_idle_cools_and_holds
     let (_peer, mut client) = quiet_client(&listener, format!("PING{:60000}\n", "").as_bytes());
     while !client.connection.is_uncommitted() {
         client.connection.fill(&mut [0; 100_000]);
-        client.connection.execute(usize::MAX, &mut Pong);
+        client.connection.execute(usize::MAX, &mut Talker);
     }
     let mut table = Table::new(None, listener.as_raw_fd());
     table.add(client);
@@ -62,8 +118,10 @@ fn who_waits_for_the_commit_of_a_turn_stays_warm_and_who_is_idle_cools_and_holds
     table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
     assert_eq!(table.warm().len(), 1);
     table.warm()[0].connection.commit();
-    table.warm()[0].connection.drain(Instant::now());
-    assert!(table.warm()[0].connection.room_bytes() > 60_000);
+    while table.warm()[0].connection.waiting_bytes() > 0 {
+        table.warm()[0].connection.drain(Instant::now());
+    }
+    assert!(table.warm()[0].connection.room_bytes() > 120_000);
     table.wait(Some(Duration::ZERO), Instant::now()).unwrap();
     assert_eq!(table.warm().len(), 0);
     assert!(table.all()[0].connection.room_bytes() <= 32 << 10);

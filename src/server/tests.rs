@@ -63,6 +63,13 @@ fn ask(client: &mut BufReader<TcpStream>, line: &str) -> String {
     reply(client)
 }
 
+/// A figure of `STATS`.
+fn figure(client: &mut BufReader<TcpStream>, name: &str) -> u64 {
+    let stats = ask(client, "STATS");
+    let figure = stats.split(' ').find_map(|word| word.strip_prefix(&format!("{name}=")));
+    figure.unwrap().trim().parse().unwrap()
+}
+
 fn rest(client: &mut BufReader<TcpStream>) -> String {
     let mut all = String::new();
     client.read_to_string(&mut all).unwrap();
@@ -172,6 +179,41 @@ fn one_client_too_many_is_told_so() {
         third = served.connect();
     }
     assert_eq!(ask(&mut second, "PING"), "PONG\n");
+    served.end().unwrap();
+}
+
+#[test]
+fn those_who_are_told_of_too_many_clients_are_bounded_too_and_more_wait_in_the_queue() {
+    let served = serve(ServerOptions { clients_max: 1, ..ServerOptions::default() });
+    let mut first = served.connect();
+    assert_eq!(ask(&mut first, "PING"), "PONG\n");
+    let others: Vec<_> = (0..100).map(|_| served.connect()).collect();
+    for mut other in others {
+        assert!(reply(&mut other).starts_with("ERR busy "));
+        assert!(figure(&mut first, "clients") <= 65);
+    }
+    served.end().unwrap();
+}
+
+#[test]
+fn a_client_that_reads_late_gets_every_reply() {
+    let served = serve(ServerOptions::default());
+    let mut client = served.connect();
+    let value = "v".repeat(200_000);
+    assert_eq!(ask(&mut client, &format!("SET a {value}")), "OK\n");
+    let mut late = served.connect();
+    send(&late, &b"GET a\n".repeat(100));
+    late.get_ref().shutdown(Shutdown::Write).unwrap();
+    // Until nothing more is executed for the late one.
+    let mut before = 0;
+    loop {
+        let requests = figure(&mut client, "requests");
+        if std::mem::replace(&mut before, requests) + 1 == requests && requests > 10 {
+            break;
+        }
+    }
+    assert!(before < 100);
+    assert!(rest(&mut late) == format!("VALUE {value}\n").repeat(100));
     served.end().unwrap();
 }
 
