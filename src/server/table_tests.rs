@@ -96,9 +96,9 @@ fn at_the_end_only_those_are_waited_for_who_have_yet_to_take_their_replies() {
     table.add(idle);
     table.keep_clients_only();
     assert!(table.ask_for_room());
-    assert_eq!(table.wait_for_all(Duration::ZERO).unwrap(), 0);
+    assert_eq!(table.wait_for_all(Some(Duration::ZERO)).unwrap(), 0);
     let reader = std::thread::spawn(move || io::copy(&mut deaf_peer, &mut io::sink()));
-    assert_eq!(table.wait_for_all(Duration::from_secs(20)).unwrap(), 1);
+    assert_eq!(table.wait_for_all(Some(Duration::from_secs(20))).unwrap(), 1);
     table.remove_all(|client| client.connection.wants_write(), |_| ());
     assert_eq!((table.len(), table.ask_for_room()), (1, false));
     assert!(reader.join().unwrap().unwrap() > 0);
