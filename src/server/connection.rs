@@ -150,7 +150,8 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Takes back what this turn executed; the bytes of input that this was.
-    /// Executing as many again executes the same lines.
+    /// Executing as many again executes the same lines, or the first of them where
+    /// their replies are longer now: the others wait for a later turn.
     pub(super) fn rollback(&mut self) -> usize {
         self.outbox.rollback();
         self.state = self.committed;
@@ -251,6 +252,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn wants_read(&self) -> bool {
         let is_served = !self.inbox.is_ended()
             && !self.inbox.is_pending()
+            && self.inbox.has_room()
             && self.state.phase == Phase::Serving
             && self.has_room();
         self.life.is_lingering() || (self.life.is_open() && is_served)

@@ -85,6 +85,12 @@ impl Inbox {
         self.pending = true;
     }
 
+    /// Whether it may take in more: lines that are executed and not committed stay,
+    /// and are not to make it longer than one line may.
+    pub(super) fn has_room(&self) -> bool {
+        self.place.executed == 0 || self.bytes.len() <= self.line_bytes_max
+    }
+
     /// Takes note that no more bytes come.
     pub(super) fn end(&mut self) {
         self.ended = true;

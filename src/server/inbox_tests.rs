@@ -119,6 +119,23 @@ fn a_rollback_hands_the_same_out_again() {
     }
 }
 
+/// A long line must get in before it can be found to be too long; one that is
+/// executed stays until the commit, and others beside it only as far as a line's length.
+#[test]
+fn what_waits_for_the_commit_does_not_let_more_in_than_a_line_may_have() {
+    let mut inbox = Inbox::new(LINE_BYTES_MAX);
+    inbox.take_in(b"012345678901234");
+    assert!(inbox.has_room());
+    inbox.clear();
+    inbox.take_in(b"a\nb\n\n\n\n\n");
+    assert_eq!(inbox.pieces().next(), Piece::Line(b"a"));
+    assert!(inbox.bytes.len() == LINE_BYTES_MAX && inbox.has_room());
+    inbox.take_in(b"c");
+    assert!(!inbox.has_room());
+    inbox.commit();
+    assert!(inbox.has_room());
+}
+
 #[test]
 fn no_byte_is_searched_twice() {
     let mut inbox = Inbox::new(1 << 20);

@@ -81,7 +81,7 @@ pub struct ServerOptions {
     /// or executed for it. The default holds the replies of some thousand
     /// small requests, so that a client in step never meets it.
     pub outbox_bytes_max: usize,
-    /// Bytes taken from one client in a turn, so that none keeps the others
+    /// Bytes taken from one client at a time, so that none keeps the others
     /// waiting. The default is past the point where the cost of the system
     /// call still shows.
     pub read_bytes_max: usize,

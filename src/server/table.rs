@@ -23,7 +23,7 @@ const STOP: usize = 0;
 /// The listener's place.
 const LISTENER: usize = 1;
 /// How long an idle client can be left out: what its first request may have to
-/// wait.
+/// wait, and the turn that is under way then.
 const FULL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a client that does nothing stays warm. Clients in a conversation
 /// are quicker, and people at a terminal do not notice the interval above.
@@ -73,8 +73,9 @@ impl Table {
     /// idle clients can be left out for the warm ones, and for all if none of those
     /// is ready.
     pub(super) fn wait(&mut self, timeout: Option<Duration>, now: Instant) -> io::Result<usize> {
-        if self.can_leave_out_idle(now) {
-            let ready = self.wait_for_warm(timeout, now)?;
+        if let Some(time_left) = self.can_leave_out_idle(now) {
+            let ready =
+                self.wait_for_warm(timeout.map_or(time_left, |it| it.min(time_left)), now)?;
             if ready > 0 || timeout == Some(Duration::ZERO) {
                 return Ok(ready);
             }
@@ -85,18 +86,18 @@ impl Table {
         Ok(ready)
     }
 
-    /// Whether there are clients to leave out, others to ask, and not long since all
-    /// were asked.
-    fn can_leave_out_idle(&self, now: Instant) -> bool {
-        let is_full_due = now.duration_since(self.last_full_poll) >= FULL_POLL_INTERVAL;
-        (1..self.clients.len()).contains(&self.warm) && !is_full_due
+    /// How long there are clients to leave out, and others to ask, until all are to
+    /// be asked; `None` when that is now.
+    fn can_leave_out_idle(&self, now: Instant) -> Option<Duration> {
+        let is_any = (1..self.clients.len()).contains(&self.warm);
+        let time_left = FULL_POLL_INTERVAL.checked_sub(now.duration_since(self.last_full_poll));
+        time_left.filter(|left| is_any && !left.is_zero())
     }
 
     /// Waits for the warm clients, no longer than the others can be left out. It is
     /// so short that when it began will do for when they were ready.
-    fn wait_for_warm(&mut self, timeout: Option<Duration>, now: Instant) -> io::Result<usize> {
-        let short = timeout.unwrap_or(FULL_POLL_INTERVAL).min(FULL_POLL_INTERVAL);
-        let ready = poll::wait(&mut self.polls[..FIXED + self.warm], Some(short))?;
+    fn wait_for_warm(&mut self, timeout: Duration, now: Instant) -> io::Result<usize> {
+        let ready = poll::wait(&mut self.polls[..FIXED + self.warm], Some(timeout))?;
         self.note_ready(now);
         Ok(ready)
     }

@@ -53,6 +53,23 @@ fn who_is_ready_stays_warm_also_where_not_all_are_asked() {
 }
 
 #[test]
+fn the_idle_are_left_out_for_what_is_left_of_the_time_since_they_were_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut table = Table::new(None, listener.as_raw_fd());
+    let (_busy_peer, busy) = quiet_client(&listener, b"");
+    let (_idle_peer, idle) = quiet_client(&listener, b"");
+    table.add(busy);
+    let asked = table.last_full_poll;
+    assert_eq!(table.can_leave_out_idle(asked), None);
+    table.add(idle);
+    table.warm = 1;
+    let part = FULL_POLL_INTERVAL / 4;
+    assert_eq!(table.can_leave_out_idle(asked + part), Some(3 * part));
+    assert_eq!(table.can_leave_out_idle(asked + FULL_POLL_INTERVAL), None);
+    assert_eq!(table.can_leave_out_idle(asked + 2 * FULL_POLL_INTERVAL), None);
+}
+
+#[test]
 fn all_are_asked_when_no_warm_client_is_ready_and_there_is_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_warm_peer, warm) = quiet_client(&listener, b"");

@@ -170,8 +170,8 @@ impl<E: KvsEngine> Running<E> {
         done.requests > 0
     }
 
-    /// Executes the lines of all clients, up to the turn's share. Where a sync follows, also those that come meanwhile: the more share it, the
-    /// fewer are needed.
+    /// Executes the lines of all clients, up to the turn's share. Where a sync
+    /// follows, also those that come meanwhile: the more share it, the fewer are needed.
     fn execute_lines(&mut self, now: Instant) -> Done {
         let mut bytes_left = TURN_BYTES_MAX;
         let mut done = self.execute_ready(Done::default(), &mut bytes_left);

@@ -38,7 +38,7 @@ Usage: kvs-server [FLAGS]            serve
   --max-clients N            serve no more at a time [4096]
   --max-replies BYTES        stop reading a client that leaves that many bytes of
                              replies unread [256K]
-  --max-read BYTES           read no more of a client in one turn [64K]
+  --max-read BYTES           read no more of a client at a time [64K]
   --auth-file PATH           do nothing for clients that do not say the secret in
                              that file, but for AUTH, HELP, PING and QUIT
   --no-shutdown              refuse SHUTDOWN; end by a signal only
@@ -63,7 +63,7 @@ pub(crate) const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"
 /// Bytes of a line: enough for the shortest requests, and no more than a client
 /// reads back.
 const LINE_BYTES: RangeInclusive<u64> = 16..=LINE_BYTES_LIMIT as u64;
-/// Bytes that are read of a client in one turn.
+/// Bytes that are read of a client at a time.
 const READ_BYTES: RangeInclusive<u64> = 1 << 10..=16 << 20;
 /// Bytes of a segment.
 const SEGMENT_BYTES: RangeInclusive<u64> = kvs::SEGMENT_BYTES_MIN..=kvs::SEGMENT_BYTES_MAX;

@@ -45,9 +45,8 @@ const STEP_RECORDS_MAX: usize = STEP_BYTES / record::HEADER_BYTES;
 /// Bytes that are looked at in an idle turn, but for the rest of a record, so that
 /// a request which comes meanwhile waits little.
 const IDLE_BYTES: usize = 256 << 10;
-/// Bytes of a batch from which on no copies are added to it: they wait. With the
-/// limits of a record and of a segment, offsets stay within 32 bits.
-const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a batch from which on no copies are added to it: they wait.
+pub(super) const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// How far compaction has come.
 #[derive(Default)]
@@ -246,8 +245,8 @@ impl<D: Disk> Inner<D> {
 }
 
 /// Whether the index is to be asked for a record at `offset` of a segment with
-/// these dead ones. Tombstones end here, and so do marks: a key that one hid is in
-/// no older file, or in one whose name is off the disk before this one's.
+/// these dead ones. Tombstones end here, and so do marks: a record that a tombstone
+/// hid is in no older file, or in one whose name is off the disk before this one's.
 fn may_live(record: &Record<'_>, offset: u64, dead: &Dead) -> bool {
     record.kind == Kind::Set && !dead.contains(offset)
 }

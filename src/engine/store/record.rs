@@ -24,8 +24,8 @@
 //! * The checksum covers every other byte of the record: no bit can change
 //!   unseen (`every_flipped_bit_is_seen`).
 //! * It is seeded with the segment's random salt, which no peer is ever shown:
-//!   bytes of another segment, and bytes that hide in a value, do not pass
-//!   (`another_salt_does_not_pass`).
+//!   bytes of another segment, and bytes that hide in a value, pass by chance only,
+//!   once in 2^32 (`another_salt_does_not_pass`).
 //! * Lengths are checked against the limits and the bytes at hand before they
 //!   are used (`lengths_are_checked_first`).
 //! * No record begins like a run of zeros (`zeros_are_no_record`).
@@ -52,9 +52,11 @@ const SYNCED: u8 = 0x80;
 
 /// Bytes a key may have.
 pub(crate) const KEY_BYTES_MAX: usize = 1 << 24;
-/// Bytes a value may have. With it, a key, and the largest segment, an offset
-/// stays within 32 bits.
+/// Bytes a value may have.
 pub(crate) const VALUE_BYTES_MAX: usize = 1 << 29;
+
+/// Bytes that a record may take.
+pub(super) const BYTES_MAX: usize = HEADER_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

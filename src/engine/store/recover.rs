@@ -3,9 +3,9 @@
 //! Every segment is read from the oldest to the newest and its records are
 //! played into the index. Nothing is changed before all of it is understood:
 //! then the torn tail of the newest segment is cut off, zeros written ahead too,
-//! and a segment that was being begun is removed: it has no record yet, as its
-//! first comes after the mark that the one before is continued. What was found
-//! is put on the disk before anyone is told of it. What follows the last *synced*
+//! and a segment that was being begun is removed, unless the one before has its
+//! mark already: it has no record yet, as its first comes after that mark. What
+//! was found is put on the disk before anyone is told of it. What follows the last *synced*
 //! flag is written again for that: after a sync that failed, the page cache may
 //! show as written what is not.
 //!

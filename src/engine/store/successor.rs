@@ -10,17 +10,20 @@
 //! * Writes wait for the disk as little as can be. What was written without a
 //!   sync is synced beside those that follow, and a segment that is full takes
 //!   more of them until little of it is left to sync. Where the disk is slower
-//!   than they are, they wait once it has outgrown its size.
+//!   than they are, they wait, and whoever else waits for their thread, once it
+//!   has outgrown its size by a quarter; the batch that gets there comes on top.
 //! * What a sync beside fails with is told by the next commit, and refuses writes
-//!   as any failed sync does.
+//!   as any failed sync does. The writes that it was to cover were answered before.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 
-use super::Inner;
+use super::compact::COPY_BATCH_BYTES_MAX;
 use super::disk::Disk;
 use super::record::{self, Kind};
 use super::segment::{Header, Segment};
+use super::write::BATCH_BYTES_MAX;
+use super::{Inner, SEGMENT_BYTES_MAX};
 use crate::error::{KvsError, Result};
 
 /// Bytes handed to the system after which a sync of them begins beside, at the
@@ -33,6 +36,14 @@ const AWAITED_PART: u64 = 4;
 /// By what part a segment may outgrow its size until no more is left. Where the
 /// disk is slower than the writes, these have to wait for it then.
 const EXCESS_PART: u64 = 4;
+
+/// Offsets have 32 bits: the last record begins after a segment that has nearly
+/// outgrown its size, a batch of writes, and the copies that are added to it.
+const _: () = {
+    let segment = SEGMENT_BYTES_MAX + SEGMENT_BYTES_MAX / EXCESS_PART;
+    let batch = BATCH_BYTES_MAX + COPY_BATCH_BYTES_MAX + 2 * record::BYTES_MAX;
+    assert!(segment + batch as u64 <= u32::MAX as u64);
+};
 
 /// A random number that no peer can guess, from the seeds that std draws for
 /// its hash maps.

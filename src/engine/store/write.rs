@@ -23,7 +23,7 @@ use crate::error::{KvsError, Result};
 /// Bytes a batch may have before another record is added: else it is committed
 /// first. That is more than the server executes in a turn, but for lines of many
 /// megabytes, so that a failure undoes a turn as a whole.
-const BATCH_BYTES_MAX: usize = 32 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 32 << 20;
 /// Bytes of room that an empty batch keeps for the next one.
 const BATCH_ROOM_BYTES_MAX: usize = 4 << 20;
 
@@ -166,6 +166,7 @@ impl<D: Disk> Inner<D> {
     fn undo_batch(&mut self, start: u64) {
         let active = self.segments.active_mut();
         if active.len != start && active.cut_back(start).is_err() {
+            // No write is accepted any more by then.
             crate::logger::warn!("{} keeps records that failed to sync", active.path.display());
         }
         let Header { number: segment, salt, .. } = active.header;
