@@ -47,7 +47,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// A cache of `cache_bytes`, for segments of about `segment_bytes`.
+    /// A cache of `cache_bytes`, for segments of about `segment_bytes` at the most:
+    /// the blocks of a longer one would take the slots of the next one's.
     ///
     /// # Errors
     ///

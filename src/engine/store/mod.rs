@@ -61,6 +61,7 @@ use self::recover::{Recovered, recover};
 pub use self::repair::Repair;
 pub(crate) use self::repair::check_not_cut_off;
 use self::segments::Segments;
+use self::successor::outgrown_bytes;
 use self::write::Batch;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
@@ -179,7 +180,7 @@ impl<D: Disk> KvStore<D> {
     pub fn open_on(disk: D, directory: impl Into<PathBuf>, options: Options) -> Result<KvStore<D>> {
         let options = options.within_limits();
         // First, as it may fail: nothing is written then.
-        let cache = Cache::new(options.cache_bytes, options.segment_bytes)?;
+        let cache = Cache::new(options.cache_bytes, outgrown_bytes(options.segment_bytes))?;
         let directory = Directory::open(disk, directory.into())?;
         let Recovered { segments, index, marked } = recover(directory)?;
         let how = if marked { "nothing to recover" } else { "recovered" };

@@ -40,15 +40,19 @@ const EXCESS_PART: u64 = 4;
 /// Offsets have 32 bits: the last record begins after a segment that has nearly
 /// outgrown its size, a batch of writes, and the copies that are added to it.
 const _: () = {
-    let segment = SEGMENT_BYTES_MAX + SEGMENT_BYTES_MAX / EXCESS_PART;
     let batch = BATCH_BYTES_MAX + COPY_BATCH_BYTES_MAX + 2 * record::BYTES_MAX;
-    assert!(segment + batch as u64 <= u32::MAX as u64);
+    assert!(outgrown_bytes(SEGMENT_BYTES_MAX) + batch as u64 <= u32::MAX as u64);
 };
 
 /// A random number that no peer can guess, from the seeds that std draws for
 /// its hash maps.
 pub(super) fn random_u64() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+/// Bytes from which on a segment of this size is followed at any price.
+pub(super) const fn outgrown_bytes(segment_bytes: u64) -> u64 {
+    segment_bytes + segment_bytes / EXCESS_PART
 }
 
 impl<D: Disk> Inner<D> {
@@ -66,8 +70,7 @@ impl<D: Disk> Inner<D> {
 
     /// Whether the active segment is as long as one may become that is full.
     pub(super) fn is_outgrown(&self) -> bool {
-        let size = self.options.segment_bytes;
-        self.segments.active().len >= size + size / EXCESS_PART
+        self.segments.active().len >= outgrown_bytes(self.options.segment_bytes)
     }
 
     /// Bytes to sync from which on that is begun beside.
