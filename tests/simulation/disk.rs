@@ -232,10 +232,13 @@ impl Disk for SimulatedDisk {
     }
 }
 
-/// A sync beside the caller: it has covered what had been written when it began, and
-/// is told to have ended some looks later.
+/// A sync beside the caller: it ends some looks later, and covers what had been
+/// written when it began. Until it has ended nothing of that need be on the disk.
 pub struct SimulatedSync {
-    outcome: io::Result<()>,
+    state: Rc<RefCell<State>>,
+    inode: usize,
+    /// The file when it began, or why it fails.
+    begun: io::Result<Vec<u8>>,
     looks: Cell<u64>,
 }
 
@@ -245,7 +248,13 @@ impl Syncing for SimulatedSync {
     }
 
     fn wait(self) -> io::Result<()> {
-        self.outcome
+        let bytes = self.begun?;
+        let mut state = self.state.borrow_mut();
+        if state.has_ended {
+            return Err(ended());
+        }
+        state.inodes[self.inode].sync_as_of(&bytes);
+        Ok(())
     }
 }
 
@@ -315,12 +324,20 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync_beside(&self) -> io::Result<SimulatedSync> {
-        let looks = {
-            let state = &mut *self.state.borrow_mut();
-            let any = state.random.below(BESIDE_LOOKS_MAX);
-            state.beside_looks.unwrap_or(any)
+        let state = &mut *self.state.borrow_mut();
+        let any = state.random.below(BESIDE_LOOKS_MAX);
+        let looks = Cell::new(state.beside_looks.unwrap_or(any));
+        let begun = match state.begin(Call::Sync) {
+            Ok(true) => return Err(ended()),
+            Ok(false) => Ok(state.inodes[self.inode].current.clone()),
+            Err(error) => {
+                if !state.has_ended {
+                    state.inodes[self.inode].fail_to_sync(&mut state.random);
+                }
+                Err(error)
+            }
         };
-        Ok(SimulatedSync { outcome: self.sync(), looks: Cell::new(looks) })
+        Ok(SimulatedSync { state: self.state.clone(), inode: self.inode, begun, looks })
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

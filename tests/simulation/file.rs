@@ -86,6 +86,18 @@ impl Inode {
         self.cut.clear();
     }
 
+    /// Puts on the disk what the file was some time ago, to which has been appended
+    /// since and nothing else; what came since stays dirty.
+    pub fn sync_as_of(&mut self, bytes: &[u8]) {
+        self.durable.resize(self.durable.len().max(bytes.len()), 0);
+        self.durable[..bytes.len()].copy_from_slice(bytes);
+        let current = &self.current;
+        self.dirty.retain(|page, versions| {
+            *versions = vec![page_of(bytes, *page).to_vec()];
+            page_of(current, *page) != versions[0]
+        });
+    }
+
     /// Fails to: some pages are on the disk, and the others are held to be, so
     /// that no later sync writes them (as Linux does after an error).
     pub fn fail_to_sync(&mut self, random: &mut Random) {
