@@ -185,3 +185,53 @@ fn cleaning_reads_a_segment_in_few_calls_though_it_goes_in_small_steps() {
     assert!(cleaned > 5_000_000, "{left} bytes are left");
     assert!(reads < cleaned / (8 << 10), "{reads} reads of {cleaned} bytes");
 }
+
+/// A store whose one segment is to be compacted, on a disk on which no sync beside
+/// comes to an end by itself.
+fn open_behind(segment_bytes: u64) -> (SimulatedDisk, KvStore<SimulatedDisk>) {
+    let mut options = segments_of(segment_bytes);
+    options.compact_threshold_bytes = 1 << 20;
+    let (disk, store) = open(&options);
+    disk.set_beside_looks(u64::MAX);
+    (disk, store)
+}
+
+#[test]
+fn idle_housekeeping_ends_also_while_the_disk_is_behind() {
+    let (disk, store) = open_behind(8 << 20);
+    (0..14_000).for_each(|nth| set(&store, &format!("key{}", nth % 10), 100));
+    let steps = (0..1_000).take_while(|_| store.maintain().unwrap()).count();
+    assert!((2..100).contains(&steps), "{steps} steps");
+    assert!(store.stats().contains(&("compacting", 0)) && lengths(&disk).len() == 1);
+}
+
+/// Cleaning that must wait for the next segment is not all done by one write then.
+#[test]
+fn no_write_pays_for_what_others_have_saved_up() {
+    const READ_BYTES: u64 = 16 << 10;
+    let (disk, store) = open_behind(8 << 20);
+    let mut most = 0;
+    for nth in 0..150_000 {
+        most = most.max(count(&disk, Call::Read, || set(&store, &format!("key{}", nth % 10), 100)));
+    }
+    assert!(most * READ_BYTES <= 512 << 10, "{most} reads");
+}
+
+/// A commit that is larger than many segments cleans many, and begins one.
+#[test]
+fn segments_that_are_cleaned_do_not_pile_up() {
+    let mut options = segments_of(4 << 10);
+    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.buffered = true;
+    let (disk, store) = open(&options);
+    let key = |nth: usize| format!("key{:05}", nth % 2_000);
+    for nth in 0..2_000 {
+        set(&store, &key(nth), 100);
+        store.flush().unwrap();
+    }
+    for batch in 0..40 {
+        (0..2_000).for_each(|nth| set(&store, &key(batch * 2_000 + nth), 100));
+        store.sync().unwrap();
+    }
+    assert!(lengths(&disk).len() < 10, "{:?}", lengths(&disk));
+}

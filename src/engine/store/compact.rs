@@ -48,6 +48,13 @@ const IDLE_BYTES: usize = 256 << 10;
 /// Bytes of a batch from which on no copies are added to it: they wait.
 pub(super) const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of cleaning that are saved up while there is no segment to clean, at the
+/// most: whoever writes when there is one again does all of them.
+const SAVED_BYTES_MAX: i64 = 256 << 10;
+/// Segments that a commit removes at the most: more than it begins, so that none
+/// are left over, and few, as each is a call to the disk.
+const REMOVED_MAX: usize = 4;
+
 /// How far compaction has come.
 #[derive(Default)]
 pub(super) struct Cleaner {
@@ -120,6 +127,9 @@ impl<D: Disk> Inner<D> {
                 looked_at => self.cleaner.credit -= looked_at as i64,
             }
         }
+        if self.cleaner.cursor.is_none() {
+            self.cleaner.credit = self.cleaner.credit.min(SAVED_BYTES_MAX);
+        }
     }
 
     /// One bounded step of housekeeping; `true` while there is more to do.
@@ -129,7 +139,11 @@ impl<D: Disk> Inner<D> {
         }
         self.settle();
         if self.is_compacting() {
-            self.prepare()?;
+            if self.is_successor_due() {
+                // An idle turn waits for the disk, as nothing else can be done until then.
+                self.commit(false)?;
+                self.begin_segment()?;
+            }
             let mut left = IDLE_BYTES;
             while left > 0 {
                 match self.clean_or_stop() {
@@ -228,19 +242,28 @@ impl<D: Disk> Inner<D> {
         self.cleaner.cursor = None;
     }
 
-    /// Removes the oldest segment if a sync has covered what was copied from it.
+    /// Removes the oldest segments as far as a sync has covered what was copied
+    /// from them, up to a commit's share.
     pub(super) fn remove_retired(&mut self) {
-        let Some(Retired { record, .. }) = self.cleaner.retired.front() else { return };
+        for _ in 0..REMOVED_MAX {
+            if !self.is_oldest_removable() {
+                return;
+            }
+            self.cleaner.retired.pop_front();
+            if let Err(error) = self.segments.remove_oldest() {
+                return self.stop_cleaning(&error);
+            }
+        }
+    }
+
+    /// Whether the oldest segment is cleaned, and a sync has covered what was copied
+    /// from it.
+    fn is_oldest_removable(&self) -> bool {
+        let Some(Retired { record, .. }) = self.cleaner.retired.front() else { return false };
         let active = self.segments.active();
         let end = u64::from(record.offset) + u64::from(record.len);
         // One in an older segment is on the disk, as all of that is.
-        if record.segment == active.header.number && end > active.synced {
-            return;
-        }
-        self.cleaner.retired.pop_front();
-        if let Err(error) = self.segments.remove_oldest() {
-            self.stop_cleaning(&error);
-        }
+        record.segment != active.header.number || end <= active.synced
     }
 }
 
