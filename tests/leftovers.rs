@@ -149,3 +149,13 @@ fn a_file_in_the_place_of_the_data_directory_is_named_and_stays() {
     assert_eq!(error.to_string(), format!("cannot create the directory {}", path.display()));
     assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
 }
+
+#[test]
+fn a_store_is_repaired_however_its_directory_is_written() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("kvs");
+    fill_and_damage(&directory);
+    let repair = KvStore::repair(&directory.join("")).unwrap();
+    assert_eq!(repair.set_aside, Some(parent.path().join("kvs.damaged-1")));
+    check(&directory);
+}

@@ -55,9 +55,12 @@ pub(super) fn repair(directory: &Path) -> Result<Repair> {
         remove_empty_dir(directory)?;
         return trade_places(directory, &repaired, Vec::new());
     }
-    // It holds nothing that the store in `directory` does not.
+    // It holds nothing that the store in `directory` does not, unless another repair
+    // is at work, which has the lock.
+    let locked = lock(directory)?;
     remove_dir(&repaired)?;
-    let cause = match KvStore::open(directory_of_a_store(directory)?) {
+    drop(locked);
+    let cause = match KvStore::open(directory) {
         Ok(store) => {
             return Ok(Repair { keys: store.key_count(), set_aside: None, lost: Vec::new() });
         }
@@ -83,12 +86,6 @@ pub(crate) fn check_not_cut_off(directory: &Path) -> Result<()> {
     }
     let reason = format!("its repair was cut off, see {}; repair it again", repaired.display());
     Err(KvsError::corrupt(directory, 0, reason))
-}
-
-/// The directory, if there is a store in it.
-fn directory_of_a_store(directory: &Path) -> Result<&Path> {
-    drop(lock(directory)?);
-    Ok(directory)
 }
 
 /// Writes what is intact in `damaged` to a new store in `target`; what is not.
@@ -147,9 +144,11 @@ fn set_aside(directory: &Path) -> Result<Option<PathBuf>> {
     Ok((taken > 0).then(|| aside(taken)))
 }
 
-/// The path beside `directory` with this added to its name.
+/// The path beside `directory` with this added to its name, however that is written:
+/// `data/` and `.` have names too.
 fn beside(directory: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(directory);
+    let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let mut name = OsString::from(path.components().collect::<PathBuf>());
     name.push(suffix);
     PathBuf::from(name)
 }
