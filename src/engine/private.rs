@@ -29,16 +29,22 @@ pub(super) fn create(path: &Path) -> Result<bool> {
 
 /// Puts the names that lead to `path` on the disk, those that were there before
 /// included: they may be of a start that was cut off. One that this process may
-/// not read it has not made either. `sync` does it for one directory.
+/// not read, or whose file system has no such call, it has not made either. `sync`
+/// does it for one directory.
 pub(super) fn sync_ancestors(path: &Path, sync: impl Fn(&Path) -> Result<()>) -> Result<()> {
     for above in path.ancestors().skip(1) {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match sync(above) {
-            Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+            Err(KvsError::Io { source, .. }) if is_of_others(source.kind()) => {}
             synced => synced?,
         }
     }
     Ok(())
+}
+
+/// Whether a directory that cannot be synced for this reason is none of ours.
+fn is_of_others(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported)
 }
 
 /// The directory that has the last name of a path, which may be the working one.
