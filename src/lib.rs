@@ -57,10 +57,10 @@
 //! * *`poll`, and neither threads nor `epoll`.* One thread needs no lock, and a
 //!   turn of all clients is what one sync can be shared by. `poll` is one call
 //!   that Linux and macOS both have; what it costs with many idle clients is
-//!   paid seldom (`server/table.rs`). The store has threads only for what is not
-//!   waited for: a sync of writes that were not to be synced yet, giving back
-//!   the blocks of a removed file, half the work of opening (`engine/store/disk.rs`,
-//!   `engine/store/replay.rs`).
+//!   paid seldom (`server/table.rs`). Other threads only spare that one a wait: a
+//!   sync of writes that were not to be synced yet, giving back the blocks of a
+//!   removed file (`engine/store/disk.rs`), half the work of opening
+//!   (`engine/store/replay.rs`).
 //! * *The reply waits for the sync.* Else a client is told of what a loss of
 //!   power undoes. All writes of a turn share the sync, so that many clients
 //!   do not wait for one another (`server/turn.rs`).

@@ -41,7 +41,7 @@ impl Durability {
         }
     }
 
-    /// Does the sync of `everysec` when it is due. One that failed is due again, as
+    /// Does the sync of `everysec` when it is due; whether it was. One that failed is due again, as
     /// it may have been for want of room, after which the engine goes on. Where
     /// it lost something the engine refuses to sync as it refuses writes: then
     /// there is nothing to wait for.
@@ -49,14 +49,14 @@ impl Durability {
         &mut self,
         engine: &E,
         now: Instant,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if self.sync_due.is_none_or(|due| now < due) {
-            return Ok(());
+            return Ok(false);
         }
         let synced = engine.sync();
         let is_over = matches!(synced, Ok(()) | Err(KvsError::WritesRefused { .. }));
         self.sync_due = (!is_over).then(|| now + SYNC_INTERVAL);
-        synced
+        synced.map(|()| true)
     }
 
     /// Whether a turn ends with a sync, given whether it `wrote`.

@@ -16,6 +16,7 @@ compile_error!("the kvs server knows poll(2) and signal(2) of Linux and macOS on
 
 mod accept;
 mod buffer;
+mod chores;
 mod connection;
 mod counters;
 mod durability;

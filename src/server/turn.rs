@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::accept::Acceptor;
+use super::chores::SWEEP_INTERVAL;
 use super::counters::Counters;
 use super::durability::Durability;
 use super::execute::{Done, Executor};
@@ -23,7 +24,6 @@ use super::stop::Stop;
 use super::table::Table;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
-use crate::logger::error;
 
 /// Bytes of requests and replies after which a turn executes no more. With the
 /// limit on requests: some milliseconds, which is what a client may have to wait
@@ -32,10 +32,6 @@ const TURN_BYTES_MAX: usize = 1 << 20;
 /// Requests after which it does so too, as small ones cost more than their bytes.
 /// Several times what many clients in step send at once, so that a turn is still shared.
 const TURN_REQUESTS_MAX: u64 = 16 << 10;
-/// How often connections that are closed but not gone are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-/// How long housekeeping pauses after an error, so that it does not spin.
-const MAINTAIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A server that is running.
 #[derive(Debug)]
@@ -53,17 +49,17 @@ pub(super) struct Running<E> {
     /// What has been done.
     counters: Counters,
     /// When writes are safe.
-    durability: Durability,
+    pub(super) durability: Durability,
     /// What all clients are read into.
     pub(super) scratch: Vec<u8>,
     /// The client to begin with, so that none is favoured.
     first: usize,
     /// Whether the engine may have housekeeping to do, and since when.
-    maintain_from: Option<Instant>,
+    pub(super) maintain_from: Option<Instant>,
     /// When lingering connections are looked at, if there are any.
-    sweep_at: Option<Instant>,
+    pub(super) sweep_at: Option<Instant>,
     /// How often its errors are logged.
-    complaints: Complaints,
+    pub(super) complaints: Complaints,
 }
 
 impl<E: KvsEngine> Running<E> {
@@ -240,15 +236,6 @@ impl<E: KvsEngine> Running<E> {
         }
     }
 
-    /// Does the sync of `everysec`. Its writes are answered already, so that a
-    /// failure can only be logged, with what is known: whether they are lost, the
-    /// engine says itself, by refusing writes from then on.
-    fn sync_if_due(&mut self, now: Instant) {
-        if let Err(e) = self.durability.sync_if_due(&self.engine, now) {
-            error!("answered writes are not known to be on the disk: {}", e.chain().join(": "));
-        }
-    }
-
     /// Sends what is due, and asks for what each client now waits for.
     fn drain(&mut self, now: Instant) {
         for (client, poll) in self.table.warm_polls() {
@@ -263,35 +250,6 @@ impl<E: KvsEngine> Running<E> {
         }
         self.table.remove_dead_warm(|client| self.acceptor.note_departure(client));
         self.counters.clients = self.table.len() as u64;
-    }
-
-    /// Drops the connections that have lingered long enough.
-    fn sweep(&mut self, now: Instant) {
-        if self.sweep_at.is_none_or(|at| now < at) {
-            return;
-        }
-        self.table.all().iter_mut().for_each(|client| client.connection.expire(now));
-        self.table.remove_all(
-            |client| client.connection.is_dead(),
-            |client| self.acceptor.note_departure(client),
-        );
-        let is_any_left = self.table.all().iter().any(|client| client.connection.is_lingering());
-        self.sweep_at = is_any_left.then(|| now + SWEEP_INTERVAL);
-    }
-
-    /// Does a step of the engine's housekeeping in a turn that has nothing else
-    /// to do.
-    fn maintain(&mut self, now: Instant) {
-        if self.maintain_from.is_none_or(|from| now < from) {
-            return;
-        }
-        self.maintain_from = match self.engine.maintain() {
-            Ok(has_more) => has_more.then_some(now),
-            Err(e) => {
-                self.complaints.housekeeping.complain(now, "housekeeping failed", &e);
-                Some(now + MAINTAIN_PAUSE)
-            }
-        };
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use super::*;
+use crate::server::chores::MAINTAIN_PAUSE;
 use crate::server::options::Fsync;
 use crate::server::testing::MemoryEngine;
 
@@ -150,6 +151,21 @@ fn housekeeping_is_done_in_turns_that_have_nothing_else_to_do_until_none_is_left
     }
     assert_eq!(running.timeout(Instant::now()), None, "nothing is left to wake up for");
     assert_eq!(running.counters.turns, 1, "those that executed something");
+}
+
+/// The engine may then note on the disk that all before is there.
+#[test]
+fn housekeeping_follows_the_sync_of_everysec() {
+    let (mut running, _) =
+        running(ServerOptions { fsync: Fsync::EverySec, ..Default::default() }, 0);
+    running.maintain_from = None;
+    let now = Instant::now();
+    running.sync_if_due(now);
+    assert_eq!(running.maintain_from, None);
+    running.durability.commit(&running.engine, now).unwrap();
+    let due = running.durability.sync_due().unwrap();
+    running.sync_if_due(due);
+    assert_eq!((running.engine.syncs(), running.maintain_from), (1, Some(due)));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! * No hint files: opening reads every record, and checks it.
 //! * Compaction cleans the oldest segment, in steps that writes pay for.
 //! * Keys are all in memory, so the store holds as many as memory does.
-//! * One thread: no lock inside, `&self` methods on one cell.
+//! * One thread calls: no lock inside, `&self` methods on one cell.
 //!
 //! In reading order: [`record`] (the byte layout), [`segment`] (one file),
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`],

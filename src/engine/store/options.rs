@@ -14,7 +14,8 @@ pub const COMPACT_THRESHOLD_BYTES_MIN: u64 = 4 << 10;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Bytes after which a segment is followed by the next one, from
+    /// Bytes after which a segment is followed by the next one, or up to a quarter
+    /// more where writes are not synced one by one, from
     /// [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`]. Small ones give space
     /// back sooner, large ones make fewer files.
     pub segment_bytes: u64,

@@ -1,6 +1,6 @@
 //! Replay: a segment's records, played into the index one after another.
 //!
-//! Two threads share the work while a store is opened, and only then.
+//! Two threads share the work while a store is opened.
 //!
 //! Not here: files, and what to do about a segment that ends early
 //! ([`recover`](mod@super::recover)).

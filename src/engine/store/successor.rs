@@ -12,8 +12,9 @@
 //!   more of them until little of it is left to sync. Where the disk is slower
 //!   than they are, they wait, and whoever else waits for their thread, once it
 //!   has outgrown its size by a quarter; the batch that gets there comes on top.
-//! * What a sync beside fails with is told by the next commit, and refuses writes
-//!   as any failed sync does. The writes that it was to cover were answered before.
+//! * What a sync beside fails with is told by the first commit, or beginning of a
+//!   segment, after it has ended, and refuses writes as any failed sync does. The
+//!   writes that it was to cover were answered before.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
@@ -41,7 +42,8 @@ const EXCESS_PART: u64 = 4;
 /// outgrown its size, a batch of writes, and the copies that are added to it.
 const _: () = {
     let batch = BATCH_BYTES_MAX + COPY_BATCH_BYTES_MAX + 2 * record::BYTES_MAX;
-    assert!(outgrown_bytes(SEGMENT_BYTES_MAX) + batch as u64 <= u32::MAX as u64);
+    let segment = SEGMENT_BYTES_MAX + SEGMENT_BYTES_MAX / EXCESS_PART;
+    assert!(segment + batch as u64 <= u32::MAX as u64);
 };
 
 /// A random number that no peer can guess, from the seeds that std draws for
@@ -51,7 +53,7 @@ pub(super) fn random_u64() -> u64 {
 }
 
 /// Bytes from which on a segment of this size is followed at any price.
-pub(super) const fn outgrown_bytes(segment_bytes: u64) -> u64 {
+pub(super) fn outgrown_bytes(segment_bytes: u64) -> u64 {
     segment_bytes + segment_bytes / EXCESS_PART
 }
 
