@@ -51,8 +51,7 @@ pub(super) const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
 /// Bytes of cleaning that are saved up while there is no segment to clean, at the
 /// most: whoever writes when there is one again does all of them.
 const SAVED_BYTES_MAX: i64 = 256 << 10;
-/// Segments that a commit removes at the most: more than it begins, so that none
-/// are left over, and few, as each is a call to the disk.
+/// Segments that a commit removes at the most: more than it begins, and few.
 const REMOVED_MAX: usize = 4;
 
 /// How far compaction has come.
