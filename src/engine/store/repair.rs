@@ -144,11 +144,13 @@ fn set_aside(directory: &Path) -> Result<Option<PathBuf>> {
     Ok((taken > 0).then(|| aside(taken)))
 }
 
-/// The path beside `directory` with this added to its name, however that is written:
-/// `data/` and `.` have names too.
+/// The path beside `directory` with this added to its name, which `data/` and `.`
+/// have too.
 fn beside(directory: &Path, suffix: &str) -> PathBuf {
-    let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    let mut name = OsString::from(path.components().collect::<PathBuf>());
+    let named = directory.file_name().map(|_| directory.to_owned());
+    let named = named.or_else(|| std::path::absolute(directory).ok());
+    let named = named.unwrap_or_else(|| directory.to_owned());
+    let mut name = OsString::from(named.components().collect::<PathBuf>());
     name.push(suffix);
     PathBuf::from(name)
 }
