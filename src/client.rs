@@ -6,11 +6,14 @@
 //!
 //! Invariants:
 //! * Every wait ends: connecting, and each window of requests with its replies,
-//!   takes no longer than the timeout, however the bytes drip in.
+//!   takes no longer than the timeout, however the bytes drip in
+//!   (`a_silent_server_ends_in_an_error_and_the_connection_is_not_used_again`).
 //! * A reply is never taken for that of another request. After an error that
-//!   leaves the connection between two lines it is not used again.
+//!   leaves the connection between two lines it is not used again
+//!   (`every_method_refuses_the_reply_to_another_request`).
 //! * Sending cannot block for good on a server that waits to be read from: no
-//!   more than [`WINDOW_BYTES_MAX`] of requests, or a single one, are unanswered.
+//!   more than [`WINDOW_BYTES_MAX`] of requests, or a single one, are unanswered
+//!   (`a_whole_window_and_no_more_is_sent_before_its_replies_are_waited_for`).
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};

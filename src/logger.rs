@@ -8,7 +8,8 @@
 //!
 //! Invariants:
 //! * A message is one line, whatever it holds: control characters are escaped,
-//!   so that no peer can forge a line or drive a terminal.
+//!   so that no peer can forge a line or drive a terminal
+//!   (`a_message_is_one_line_whatever_it_holds`).
 //! * A message is one write, so that lines of several processes do not mix. An
 //!   error of that write is ignored: there is nowhere left to tell of it.
 

@@ -32,7 +32,8 @@
 //! Invariants:
 //! * Every line gives a request or a fault, none a panic
 //!   (`any_bytes_are_a_request_or_a_fault`).
-//! * A request or reply that was encoded is decoded as it was.
+//! * A request or reply that was encoded is decoded as it was
+//!   (`every_request_has_its_line`, `every_reply_has_its_line`).
 
 mod reply;
 mod request;

@@ -8,11 +8,13 @@
 //! Invariants:
 //! * `executed <= scanned <= bytes.len()`, and `bytes[executed..scanned]` has no
 //!   newline: no byte is searched twice, so a line that comes byte by byte
-//!   costs no more than one that comes at once.
+//!   costs no more than one that comes at once (`no_byte_is_searched_twice`).
 //! * Between turns the inbox holds no more than one line of the limit and what
-//!   was read last. The rest of a line over the limit is dropped as it comes.
+//!   was read last. The rest of a line over the limit is dropped as it comes
+//!   (`an_endless_line_needs_no_more_memory_than_a_line`).
 //! * Every line that is not empty is handed out once, whatever is in it, unless
-//!   it is taken back, or the connection ends before it.
+//!   it is taken back, or the connection ends before it
+//!   (`lines_are_the_same_wherever_they_are_split`).
 
 use std::io::BufRead;
 

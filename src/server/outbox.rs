@@ -3,7 +3,8 @@
 //! A reply is pushed within a turn, and only a [`commit`](Outbox::commit) allows
 //! it to be sent; until then a [`rollback`](Outbox::rollback) takes it back.
 //!
-//! Invariant: `sent <= committed <= bytes.len()`.
+//! Invariant: `sent <= committed <= bytes.len()` (`only_what_is_committed_is_sent`,
+//! `a_narrow_socket_gets_every_byte_once`).
 
 use std::io::{self, ErrorKind, Write};
 

@@ -6,7 +6,8 @@
 //! ready only they are asked, but for once in [`FULL_POLL_INTERVAL`].
 //!
 //! Not here: what clients send. Invariants: `clients[i]` is asked about in
-//! `polls[FIXED + i]`, and the first `warm` clients are the warm ones.
+//! `polls[FIXED + i]`, and the first `warm` clients are the warm ones
+//! (`who_is_ready_stays_warm_also_where_not_all_are_asked`).
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};

@@ -16,10 +16,10 @@
 //!
 //! Invariants:
 //! * A segment is removed only after a sync that covers the copies of what was
-//!   live in it and the record that retires it.
+//!   live in it and the record that retires it (`every_loss_of_power_leaves_what_was_synced`).
 //! * Segments go in the order of their numbers, each name off the disk before
 //!   the next. The newest `Retired` record names the last that may be gone, so
-//!   that a segment that is lost is told from one that was cleaned.
+//!   that a segment that is lost is told from one that was cleaned (`a_lost_segment_is_refused`).
 
 use std::collections::VecDeque;
 use std::hint::black_box;

@@ -5,10 +5,12 @@
 //! Invariants:
 //! * One handle at a time has the directory open: its lock file is locked by
 //!   the operating system, which lets go when the process ends, however it does.
-//!   A lock file that is left behind is therefore no hindrance.
-//! * A name that was created or removed is on the disk before the call returns.
+//!   A lock file that is left behind is therefore no hindrance (`a_directory_is_open_once`).
+//! * A name that was created or removed is on the disk before the call returns
+//!   (`every_loss_of_power_leaves_what_was_synced`).
 //! * The lock file is empty until a segment is on the disk. One with text in it
-//!   and no segment beside it tells of segments that were lost.
+//!   and no segment beside it tells of segments that were lost
+//!   (`a_store_that_lost_all_its_segments_is_refused`).
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -18,8 +18,10 @@
 //! last ones that were, until a mark or another record follows them.
 //!
 //! Invariants:
-//! * Corruption is never skipped: it is an error that names file and offset.
-//! * Recovery that is cut off at any point can be begun again.
+//! * Corruption is never skipped: it is an error that names file and offset
+//!   (`every_flipped_bit_is_refused_or_harmless`).
+//! * Recovery that is cut off at any point can be begun again
+//!   (`every_loss_of_power_leaves_what_was_synced`).
 
 use std::collections::VecDeque;
 use std::path::Path;

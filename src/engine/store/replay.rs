@@ -6,7 +6,8 @@
 //! ([`recover`](mod@super::recover)).
 //!
 //! Invariant: playing the segments of a store in order gives the map that its
-//! writers saw, and the same count of live bytes.
+//! writers saw, and the same count of live bytes
+//! (`an_opened_store_counts_as_the_running_one_did`).
 
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};

@@ -5,7 +5,8 @@
 //! others ([`survey`](mod@super::survey)).
 //!
 //! Invariant: all that is searched behind damage takes a time that grows with
-//! the bytes and no faster ([`checksums`](super::checksums)).
+//! the bytes and no faster ([`checksums`](super::checksums);
+//! `values_full_of_headers_do_not_make_the_search_behind_damage_long`).
 
 use super::checksums::Checksums;
 use super::record::{self, Kind, Record};

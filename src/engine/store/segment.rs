@@ -20,12 +20,15 @@
 //!
 //! Invariants:
 //! * The header is on the disk before [`Segment::create`] returns, so that no
-//!   record is ever without one.
+//!   record is ever without one (`every_loss_of_power_leaves_what_was_synced`).
 //! * `len` is the one owner of the write offset. A failed append is cut off
-//!   before it returns, so that the file ends where `len` says.
-//! * What is cut off is off the disk before anything is written in its place.
+//!   before it returns, so that the file ends where `len` says
+//!   (`a_full_disk_fails_what_does_not_fit_and_nothing_else`).
+//! * What is cut off is off the disk before anything is written in its place
+//!   (`what_was_cut_off_does_not_come_back_behind_newer_writes`).
 //! * Bytes below `len` never change. Those from there on are zeros, and are no
-//!   part of the segment: a read never returns them. An older segment has none.
+//!   part of the segment: a read never returns them. An older segment has none
+//!   (`zeros_at_the_end_of_an_older_segment_are_damage`).
 
 use std::path::{Path, PathBuf};
 

@@ -5,9 +5,12 @@
 //!
 //! Invariants:
 //! * There is always one segment at least. The newest, the *active* one, is the
-//!   only one that grows, and its file is open.
-//! * Numbers have no gaps, so that a number is found by subtraction.
-//! * At most [`OPEN_FILES_MAX`] files are open, however many segments there are.
+//!   only one that grows, and its file is open (`an_engine_does_what_a_map_does`).
+//! * Numbers have no gaps, so that a number is found by subtraction
+//!   (`a_lost_segment_is_refused`).
+//! * At most [`OPEN_FILES_MAX`] files are open, however many segments there are,
+//!   beside one that is synced or closed
+//!   (`files_stay_open_as_many_as_may_be_and_the_one_opened_first_is_closed_for_another`).
 
 use std::collections::VecDeque;
 use std::fmt::Display;

@@ -6,15 +6,17 @@
 //! * A segment is followed by the next one in this order, each step on the disk
 //!   before the one after: its records, the next one's header and name, the
 //!   mark that it is continued, the next one's first record. So a segment with
-//!   the mark that has no successor has lost it.
+//!   the mark that has no successor has lost it (`power_may_be_lost_at_every_single_call`).
 //! * Writes wait for the disk as little as can be. What was written without a
 //!   sync is synced beside those that follow, and a segment that is full takes
 //!   more of them until little of it is left to sync. Where the disk is slower
 //!   than they are, they wait, and whoever else waits for their thread, once it
-//!   has outgrown its size by a quarter; the batch that gets there comes on top.
+//!   has outgrown its size by a quarter; the batch that gets there comes on top
+//!   (`a_full_segment_takes_more_while_the_disk_is_behind_but_a_quarter_of_its_size_at_most`).
 //! * What a sync beside fails with is told by the first commit, or beginning of a
 //!   segment, after it has ended, and refuses writes as any failed sync does. The
-//!   writes that it was to cover were answered before.
+//!   writes that it was to cover were answered before
+//!   (`whatever_fails_exactly_that_is_told_and_undone`).
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;

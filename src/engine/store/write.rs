@@ -5,13 +5,16 @@
 //!
 //! Invariants:
 //! * A batch goes to one segment: the next one is begun only while the batch is
-//!   empty. So where a record will be is known when it is staged.
+//!   empty. So where a record will be is known when it is staged
+//!   (`an_engine_does_what_a_map_does`).
 //! * A batch is written whole or not at all. When writing or syncing it fails,
 //!   the file is cut back and the index taken back, so that neither a read nor
 //!   a restart shows anything of it. Where even the cut fails, as it may after a
-//!   failed sync, that is warned of: a restart may show it then.
+//!   failed sync, that is warned of: a restart may show it then
+//!   (`whatever_fails_exactly_that_is_told_and_undone`).
 //! * After a failed sync no write is accepted: the system may have dropped the
-//!   pages, and another sync would succeed without them.
+//!   pages, and another sync would succeed without them
+//!   (`after_a_failed_sync_reads_go_on_and_writes_are_refused_until_the_store_is_opened_anew`).
 
 use super::Inner;
 use super::disk::Disk;
