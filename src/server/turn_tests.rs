@@ -169,6 +169,19 @@ fn housekeeping_follows_the_sync_of_everysec() {
 }
 
 #[test]
+fn who_was_refused_and_what_failed_is_counted() {
+    let options = ServerOptions { clients_max: 1, ..ServerOptions::default() };
+    let (mut running, mut clients) = running(options, 3);
+    assert_eq!((running.counters.clients_accepted, running.counters.clients_refused), (1, 2));
+    running.engine.fail_next();
+    clients[0].write_all(b"SET a 1\n").unwrap();
+    while running.counters.requests < 1 {
+        ready_turn(&mut running);
+    }
+    assert_eq!((running.counters.commits, running.counters.commits_failed), (1, 1));
+}
+
+#[test]
 fn housekeeping_that_failed_pauses() {
     let (mut running, _) = running(ServerOptions::default(), 0);
     let now = running.maintain_from.unwrap();
