@@ -96,7 +96,11 @@ mod tests {
         };
         let all = (true, "a/b a .".to_owned());
         assert_eq!(sync_all("", ErrorKind::Other), all);
-        assert_eq!(sync_all("a", ErrorKind::PermissionDenied), all);
+        for of_others in
+            [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::Unsupported]
+        {
+            assert_eq!(sync_all("a", of_others), all);
+        }
         assert_eq!(sync_all("a", ErrorKind::Other), (false, "a/b a".to_owned()));
     }
 }

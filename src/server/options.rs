@@ -14,7 +14,8 @@ pub enum Fsync {
     Always,
     /// At most about a second later; the end of the process loses nothing.
     EverySec,
-    /// When the operating system sees fit; the end of the process loses nothing.
+    /// When the operating system or the engine sees fit; the end of the process loses
+    /// nothing.
     Never,
 }
 

@@ -190,6 +190,7 @@ impl<E: KvsEngine> Running<E> {
         let executor = Executor::new(&self.engine, &self.counters, &self.options);
         let mut executor = executor.after(done).up_to(TURN_REQUESTS_MAX);
         let clients = self.table.warm();
+        // Taken modulo the number of clients below.
         self.first += 1;
         for step in 0..clients.len() {
             let index = (self.first + step) % clients.len();

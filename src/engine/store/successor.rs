@@ -29,15 +29,16 @@ use super::write::BATCH_BYTES_MAX;
 use super::{Inner, SEGMENT_BYTES_MAX};
 use crate::error::{KvsError, Result};
 
-/// Bytes handed to the system after which a sync of them begins beside, at the
-/// most, and what part of a segment they are at the most.
+/// Bytes to sync from which on a sync begins beside the writes, unless a segment is
+/// so small that an eighth of it is less.
 const BESIDE_BYTES_MAX: u64 = 1 << 20;
+/// An eighth of a segment, for that.
 const BESIDE_PART: u64 = 8;
-/// What part of these may be left to sync when a segment is followed by the next
-/// one: that sync is waited for.
+/// A quarter of those bytes may be left to sync when a segment is followed by the
+/// next one: so little can be waited for.
 const AWAITED_PART: u64 = 4;
-/// By what part a segment may outgrow its size until no more is left. Where the
-/// disk is slower than the writes, these have to wait for it then.
+/// By a quarter of its size a segment may outgrow it while more than that is left.
+/// Where the disk is slower than the writes, these have to wait for it then.
 const EXCESS_PART: u64 = 4;
 
 /// Offsets have 32 bits: the last record begins after a segment that has nearly
