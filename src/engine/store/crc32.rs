@@ -119,20 +119,30 @@ pub(crate) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse4.2")]
 fn by_instruction(seed: u32, bytes: &[u8]) -> u32 {
-    use std::arch::x86_64::_mm_crc32_u8;
+    use std::arch::x86_64::{_mm_crc32_u8, _mm_crc32_u32};
     let (words, rest) = bytes.as_chunks();
-    let lane = if bytes.len() < LANES_BYTES_MIN { 0 } else { words.len() / LANES };
+    let (crc, words) =
+        if bytes.len() < LANES_BYTES_MIN { (!seed, words) } else { by_lanes(!seed, words) };
+    let crc = words.iter().fold(crc, |crc, word| step(crc, word));
+    let (halves, rest) = rest.as_chunks();
+    let crc = halves.iter().fold(crc, |crc, half| _mm_crc32_u32(crc, u32::from_le_bytes(*half)));
+    !rest.iter().fold(crc, |crc, byte| _mm_crc32_u8(crc, *byte))
+}
+
+/// The checksum register after most of the words have gone through, and the words left.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse4.2")]
+fn by_lanes(crc: u32, words: &[[u8; 8]]) -> (u32, &[[u8; 8]]) {
+    let lane = words.len() / LANES;
     let (first, others) = words.split_at(lane);
     let (second, others) = others.split_at(lane);
     let (third, others) = others.split_at(lane);
-    let mut crcs = [!seed, 0, 0];
+    let mut crcs = [crc, 0, 0];
     for ((a, b), c) in first.iter().zip(second).zip(third) {
         crcs = [step(crcs[0], a), step(crcs[1], b), step(crcs[2], c)];
     }
     let len = lane * size_of::<u64>();
-    let crc = crcs.into_iter().reduce(|crc, next| after(crc, len) ^ next).unwrap_or_default();
-    let crc = others.iter().fold(crc, |crc, word| step(crc, word));
-    !rest.iter().fold(crc, |crc, byte| _mm_crc32_u8(crc, *byte))
+    (crcs.into_iter().reduce(|crc, next| after(crc, len) ^ next).unwrap_or_default(), others)
 }
 
 /// The checksum register after eight bytes have gone through.
