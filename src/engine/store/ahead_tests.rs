@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::store::directory::Directory;
 use crate::engine::store::disk::OsDisk;
-use crate::engine::store::segment::Header;
+use crate::engine::store::header::Header;
 
 #[test]
 fn what_is_read_ahead_is_what_is_there() {

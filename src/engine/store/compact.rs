@@ -221,7 +221,7 @@ impl<D: Disk> Inner<D> {
         if self.cleaner.cursor.is_none() && self.is_compacting() {
             let oldest = self.segments.older_number(self.cleaner.retired.len());
             self.successor_due |= oldest.is_none();
-            let start = super::segment::HEADER_BYTES as u64;
+            let start = super::header::HEADER_BYTES as u64;
             self.cleaner.cursor = oldest.map(|number| (number, start));
         }
     }

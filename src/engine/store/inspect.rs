@@ -13,9 +13,9 @@ use std::path::Path;
 
 use super::directory::Directory;
 use super::disk::OsDisk;
+use super::header::Header;
 use super::record::{Kind, Record};
 use super::scan::Piece;
-use super::segment::Header;
 use super::survey::survey;
 use crate::error::{KvsError, Result};
 

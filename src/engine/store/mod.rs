@@ -10,7 +10,7 @@
 //! * Keys are all in memory, so the store holds as many as memory does.
 //! * One thread calls: no lock inside, `&self` methods on one cell.
 //!
-//! In reading order: [`record`] (the byte layout), [`segment`] (one file),
+//! In reading order: [`record`] and [`header`] (the byte layout), [`segment`] (one file),
 //! [`directory`] and [`segments`] (many), [`index`] and [`table`],
 //! [`write`](mod@write), [`successor`], [`read`](mod@read), [`cache`], [`replay`] and
 //! [`recover`](mod@recover), [`compact`] with [`ahead`] and [`dead`]; then
@@ -28,6 +28,7 @@ mod dead;
 mod directory;
 #[doc(hidden)]
 pub mod disk;
+mod header;
 mod index;
 mod inspect;
 mod options;

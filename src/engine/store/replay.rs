@@ -12,9 +12,9 @@
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use super::header::{HEADER_BYTES, Header};
 use super::index::{Changes, Index, Location};
 use super::record::{self, Kind, Record};
-use super::segment::{HEADER_BYTES, Header};
 use crate::error::{KvsError, Result};
 
 /// How a segment ends.

@@ -9,9 +9,9 @@
 //! `values_full_of_headers_do_not_make_the_search_behind_damage_long`).
 
 use super::checksums::Checksums;
+use super::header::{HEADER_BYTES, Header};
 use super::record::{self, Kind, Record};
 use super::replay::is_room;
-use super::segment::{HEADER_BYTES, Header};
 
 /// What is found in a segment, one after another.
 pub(super) enum Piece<'a> {

@@ -23,8 +23,9 @@ use std::io::ErrorKind;
 
 use super::compact::COPY_BATCH_BYTES_MAX;
 use super::disk::Disk;
+use super::header::Header;
 use super::record::{self, Kind};
-use super::segment::{Header, Segment};
+use super::segment::Segment;
 use super::write::BATCH_BYTES_MAX;
 use super::{Inner, SEGMENT_BYTES_MAX};
 use crate::error::{KvsError, Result};

@@ -22,10 +22,11 @@ use std::path::Path;
 
 use super::directory::{Directory, segment_name};
 use super::disk::{OsDisk, read_full};
+use super::header::{HEADER_BYTES, Header};
 use super::record::Kind;
 use super::recover::{is_empty, why_foreign};
 use super::scan::{Piece, Scan};
-use super::segment::{HEADER_BYTES, Header, read_whole};
+use super::segment::read_whole;
 use crate::error::{KvsError, Result};
 
 /// Gives `see` every piece of every segment, oldest segment first, with its path,

@@ -18,9 +18,9 @@
 
 use super::Inner;
 use super::disk::Disk;
+use super::header::Header;
 use super::index::{Changes, Index, Location};
 use super::record::{self, Kind};
-use super::segment::Header;
 use crate::error::{KvsError, Result};
 
 /// Bytes a batch may have before another record is added: else it is committed
