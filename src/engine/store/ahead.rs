@@ -1,13 +1,15 @@
-//! What cleaning reads of a segment, more at a time than a step looks at, as a
-//! read for each step would take longer than the step.
+//! What is read of a segment whose records are looked at one after another: more
+//! at a time than is looked at, as a read for each step would take longer than the step.
 //!
-//! Not here: what is looked for ([`compact`](super::compact)).
+//! Not here: what is looked for ([`compact`](super::compact),
+//! [`replay`](super::replay)).
 
 use super::disk::DiskFile;
+use super::record::{self, Damage};
 use super::segment::Segment;
 use crate::error::Result;
 
-/// Bytes of a segment that are read at a time, for many steps.
+/// Bytes of a segment that are read at a time, or more where more are asked for.
 const READ_BYTES: usize = 16 << 10;
 
 /// Bytes of a segment that were read at once.
@@ -43,6 +45,19 @@ impl Ahead {
         }
         let from = (offset - self.start) as usize;
         Ok(&self.bytes[from..self.bytes.len().min(from + len)])
+    }
+
+    /// [`bytes`](Self::bytes), or more, so that the record which begins there, if one
+    /// does, is whole.
+    pub(super) fn whole_record<F: DiskFile>(
+        &mut self,
+        segment: &Segment<F>,
+        offset: u64,
+        len: usize,
+    ) -> Result<&[u8]> {
+        let first = record::decode(self.bytes(segment, offset, len)?, segment.header.salt);
+        let needed = if let Err(Damage::Cut(needed)) = first { needed } else { len };
+        self.bytes(segment, offset, needed)
     }
 }
 

@@ -14,6 +14,7 @@ use std::collections::TryReserveError;
 use std::hint::black_box;
 
 use super::index::Location;
+use super::prefetch::prefetch;
 use super::table::CACHE_LINE_BYTES;
 use crate::error::{KvsError, Result};
 
@@ -100,27 +101,18 @@ impl Cache {
         Ok(&self.record)
     }
 
-    /// Has the processor load where records would be, so that reading them soon
-    /// does not wait for memory. Whether they are there is not looked at. What it
-    /// returns is made of all that is loaded, and of no other use than that a
-    /// caller who needs it needs the loads.
-    pub(crate) fn fetch(&self, locations: &[Location]) -> u8 {
+    /// Has the processor load where a record would be, so that reading it soon does not
+    /// wait for memory. Whether it is there is not looked at.
+    pub(crate) fn prefetch(&self, location: Location) {
         if self.tags.is_empty() {
-            return 0;
+            return;
         }
-        let start = |at: &Location| {
-            let slot = self.slot(at.segment, at.offset / BLOCK_BYTES as u32);
-            slot * BLOCK_BYTES + at.offset as usize % BLOCK_BYTES
-        };
-        // All addresses first: the loads must stand close together to overlap.
-        let starts: Vec<usize> = locations.iter().map(start).collect();
-        let touch = |start: &usize| {
-            let line = |nth| self.bytes.get(start + nth * CACHE_LINE_BYTES).copied();
-            self.tags[start / BLOCK_BYTES].block as u8
-                ^ line(0).unwrap_or_default()
-                ^ line(1).unwrap_or_default()
-        };
-        starts.iter().map(touch).fold(0, |all, touched| all ^ touched)
+        let slot = self.slot(location.segment, location.offset / BLOCK_BYTES as u32);
+        let start = slot * BLOCK_BYTES + location.offset as usize % BLOCK_BYTES;
+        prefetch(&self.tags[slot]);
+        // The least that a record has, and the line behind it, as most reach there.
+        let lines = [self.bytes.get(start), self.bytes.get(start + CACHE_LINE_BYTES)];
+        lines.into_iter().flatten().for_each(prefetch);
     }
 
     /// The slot that a block may be in.
@@ -235,22 +227,14 @@ mod tests {
         full_cache();
     }
 
-    /// The least a record has is looked at, and the line after it, as most reach there.
     #[test]
-    fn what_is_fetched_is_where_records_would_be() {
-        let cache = full_cache();
+    fn what_may_be_prefetched_is_whatever_a_location_can_be() {
         let at = |segment, offset| Location { segment, offset, len: 100 };
-        let places = [at(1, 3_000), at(1, 9_100), at(2, 4_097), at(2, 16_000)];
-        let touched = |place: &Location| {
-            let (start, block) = (place.offset as usize, place.offset / BLOCK_BYTES as u32);
-            let byte = |start| byte(place.segment, start);
-            block as u8 ^ byte(start) ^ byte(start + CACHE_LINE_BYTES)
-        };
-        for place in &places {
-            assert_eq!(cache.fetch(std::slice::from_ref(place)), touched(place), "{place:?}");
+        for cache in [full_cache(), Cache::new(0, 1).unwrap()] {
+            for offset in [0, 4_095, 9_100, u32::MAX] {
+                (1..40).for_each(|segment| cache.prefetch(at(segment, offset)));
+            }
         }
-        assert_eq!(cache.fetch(&places), places.iter().map(touched).fold(0, |all, it| all ^ it));
-        assert_eq!(Cache::new(0, 1).unwrap().fetch(&places), 0);
     }
 
     #[test]

@@ -22,7 +22,6 @@
 //!   that a segment that is lost is told from one that was cleaned (`a_lost_segment_is_refused`).
 
 use std::collections::VecDeque;
-use std::hint::black_box;
 
 use super::Inner;
 use super::ahead::Ahead;
@@ -191,20 +190,19 @@ impl<D: Disk> Inner<D> {
         // Out of the cleaner while the records borrow from it; an error, after which
         // nothing is cleaned any more, leaves it out.
         let mut ahead = std::mem::take(&mut self.cleaner.ahead);
-        let mut bytes = ahead.bytes(segment, offset, STEP_BYTES)?;
-        if let Err(Damage::Cut(len)) = record::decode(bytes, salt) {
-            bytes = ahead.bytes(segment, offset, len)?;
-        }
+        let bytes = ahead.whole_record(segment, offset, STEP_BYTES)?;
         let mut records = intact(bytes, salt).map_err(|(at, damage)| {
             KvsError::corrupt(&segment.path, offset + at as u64, damage.to_string())
         })?;
         let looked_at: usize = records.iter().map(|(_, record)| record.len()).sum();
         records.retain(|(at, record)| may_live(record, offset + *at as u64, &segment.dead));
-        black_box(self.index.fetch(records.iter().map(|(_, record)| record.key)));
-        for (at, record) in &records {
-            self.copy_if_live(record, number, offset + *at as u64);
+        let newest = self.index.get_all(records.iter().map(|(_, record)| record.key));
+        for ((at, record), newest) in records.into_iter().zip(newest) {
+            let place = (number, offset + at as u64);
+            if newest.is_some_and(|newest| (newest.segment, newest.offset.into()) == place) {
+                self.stage(Kind::Set, record.key, record.value);
+            }
         }
-        drop(records);
         self.cleaner.ahead = ahead;
         self.settle();
         let next = offset + looked_at as u64;
@@ -223,14 +221,6 @@ impl<D: Disk> Inner<D> {
             self.successor_due |= oldest.is_none();
             let start = super::header::HEADER_BYTES as u64;
             self.cleaner.cursor = oldest.map(|number| (number, start));
-        }
-    }
-
-    /// Copies a set to the head if it is the newest of its key.
-    fn copy_if_live(&mut self, record: &Record<'_>, segment: u32, offset: u64) {
-        let is_here = |at: Location| at.segment == segment && u64::from(at.offset) == offset;
-        if self.index.get(record.key).is_some_and(is_here) {
-            self.stage(Kind::Set, record.key, record.value);
         }
     }
 

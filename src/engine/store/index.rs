@@ -11,14 +11,14 @@
 //! Invariant: the live bytes are the sum of the lengths of all locations
 //! (`live_bytes_follow_every_call`).
 
-use std::hash::{BuildHasher, RandomState};
-use std::hint::black_box;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
+pub(super) use super::entries::BYTES_MAX;
 use super::table::Table;
 
-/// Keys whose places in the table are fetched together: enough that the waits
+/// Keys whose places in the table are prefetched together: enough that the waits
 /// overlap, few enough that all stay in the processor's cache until used.
-const FETCHED_KEYS: usize = 64;
+const PREFETCHED_KEYS: usize = 64;
 
 /// Bytes of room for keys that an empty list of changes keeps.
 const KEPT_KEY_BYTES: usize = 1 << 20;
@@ -36,25 +36,24 @@ pub(crate) struct Location {
 
 /// What records do to an index, one after another: a key is at a place, or
 /// nowhere.
+#[derive(Default)]
 pub(crate) struct Changes {
-    /// The index's.
-    hasher: RandomState,
     /// The keys, one behind the other.
     keys: Vec<u8>,
-    /// The hash of each key, its length, and its place.
-    entries: Vec<(u64, usize, Option<Location>)>,
+    /// The length of each key, and its place.
+    entries: Vec<(usize, Option<Location>)>,
 }
 
 impl Changes {
-    /// None yet.
-    pub(crate) fn of(index: &Index) -> Changes {
-        Changes { hasher: index.hasher.clone(), keys: Vec::new(), entries: Vec::new() }
+    /// None yet, and room for so many with keys of so many bytes.
+    pub(crate) fn with_capacity(count: usize, key_bytes: usize) -> Changes {
+        Changes { keys: Vec::with_capacity(key_bytes), entries: Vec::with_capacity(count) }
     }
 
     /// Adds what a record does.
     pub(crate) fn push(&mut self, key: &[u8], location: Option<Location>) {
         self.keys.extend_from_slice(key);
-        self.entries.push((self.hasher.hash_one(key), key.len(), location));
+        self.entries.push((key.len(), location));
     }
 
     /// How many there are.
@@ -62,10 +61,9 @@ impl Changes {
         self.entries.len()
     }
 
-    /// Takes all of them out, and leaves none.
-    pub(crate) fn take(&mut self) -> Changes {
-        let none = Changes { hasher: self.hasher.clone(), keys: Vec::new(), entries: Vec::new() };
-        std::mem::replace(self, none)
+    /// Bytes of all their keys.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.keys.len()
     }
 
     /// Forgets all of them, and keeps room for as many as are commonly together.
@@ -104,12 +102,15 @@ impl Index {
         self.remove_hashed(self.hash(key), key)
     }
 
-    /// Makes calls for these keys, few enough to be looked at soon, faster, where
-    /// what it returns is needed ([`Table::fetch`]).
-    pub(crate) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> u16 {
-        // All hashes first: the loads must stand close together to overlap.
-        let hashes: Vec<u64> = keys.map(|key| self.hash(key)).collect();
-        self.locations.fetch(hashes.into_iter())
+    /// Where the newest record of each of these keys is: the same as a call for each,
+    /// but the waits for memory overlap.
+    pub(crate) fn get_all<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Vec<Option<Location>> {
+        let hashes: Vec<u64> = keys.clone().map(|key| self.hash(key)).collect();
+        self.locations.prefetch(&hashes);
+        hashes.iter().zip(keys).map(|(hash, key)| self.locations.get(*hash, key)).collect()
     }
 
     /// Does to the index what records did: the same as a call for each, but in
@@ -117,22 +118,46 @@ impl Index {
     /// Hands where each key was before to `replaced`.
     pub(crate) fn play(&mut self, changes: &Changes, mut replaced: impl FnMut(Option<Location>)) {
         let mut keys = changes.keys.as_slice();
-        for group in changes.entries.chunks(FETCHED_KEYS) {
-            black_box(self.locations.fetch(group.iter().map(|(hash, ..)| *hash)));
-            for (hash, len, location) in group {
-                let (key, rest) = keys.split_at(*len);
-                keys = rest;
+        for group in changes.entries.chunks(PREFETCHED_KEYS) {
+            let mut hashes = [0; PREFETCHED_KEYS];
+            let mut rest = keys;
+            for (hash, (len, _)) in hashes.iter_mut().zip(group) {
+                let (key, others) = rest.split_at(*len);
+                (*hash, rest) = (self.hash(key), others);
+            }
+            self.locations.prefetch(&hashes[..group.len()]);
+            for (hash, (len, location)) in hashes.into_iter().zip(group) {
+                let (key, others) = keys.split_at(*len);
+                keys = others;
                 replaced(match location {
-                    Some(location) => self.set_hashed(*hash, key, *location),
-                    None => self.remove_hashed(*hash, key),
+                    Some(location) => self.set_hashed(hash, key, *location),
+                    None => self.remove_hashed(hash, key),
                 });
             }
         }
     }
 
-    /// The hash of a key.
+    /// Gets ready for so many more keys, or fewer: faster than as they come.
+    pub(crate) fn expect(&mut self, keys: usize) {
+        self.locations.reserve(keys);
+    }
+
+    /// Gives back what is left of what [`expect`](Self::expect) made ready.
+    pub(crate) fn expect_no_more(&mut self) {
+        self.locations.shrink();
+    }
+
+    /// Bytes of memory that keys and locations take, about; up to [`BYTES_MAX`].
+    pub(crate) fn bytes(&self) -> u64 {
+        self.locations.bytes()
+    }
+
+    /// The hash of a key. Unlike that of std for a slice it leaves the length out: no
+    /// other field follows that the key would have to be told from.
     fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        hasher.finish()
     }
 
     /// [`set`](Self::set) of a key with this hash.
@@ -201,38 +226,35 @@ mod tests {
     #[test]
     fn changes_played_together_do_what_calls_one_by_one_would() {
         let mut index = Index::default();
-        let mut changes = Changes::of(&index);
+        let mut changes = Changes::default();
         for nth in 0..200u32 {
             changes.push(&nth.to_be_bytes(), Some(location(1, 20)));
         }
         changes.push(&7u32.to_be_bytes(), None);
-        assert_eq!(changes.len(), 201);
-        let taken = changes.take();
-        assert_eq!((changes.len(), taken.len()), (0, 201));
+        assert_eq!((changes.len(), changes.key_bytes()), (201, 804));
         let mut replaced = Vec::new();
-        index.play(&taken, |old| replaced.push(old));
+        index.play(&changes, |old| replaced.push(old));
         assert_eq!((index.len(), index.live_bytes()), (199, 199 * 20));
         assert_eq!(replaced[..200], [None; 200]);
         assert_eq!(replaced[200..], [Some(location(1, 20))]);
     }
 
     #[test]
-    fn the_buckets_of_keys_are_fetched_together() {
+    fn keys_looked_for_together_are_found_like_each_by_itself() {
         let mut index = Index::default();
         let keys: Vec<[u8; 4]> = (0..100u32).map(u32::to_be_bytes).collect();
-        for key in &keys {
-            index.set(key, location(1, 20));
+        for (nth, key) in (0..).zip(&keys).step_by(3) {
+            index.set(key, location(nth, 20));
         }
-        for group in keys.chunks(30) {
-            let hashes = group.iter().map(|key| index.hash(key));
-            let fetched = index.fetch(group.iter().map(|key| &key[..]));
-            assert_eq!(fetched, index.locations.fetch(hashes));
-        }
+        let all = index.get_all(keys.iter().map(|key| &key[..]));
+        let each: Vec<_> = keys.iter().map(|key| index.get(key)).collect();
+        assert_eq!(all, each);
+        assert_eq!(all.iter().flatten().count(), 34);
     }
 
     #[test]
     fn changes_keep_room_for_the_next_but_not_for_uncommonly_many() {
-        let mut changes = Changes::of(&Index::default());
+        let mut changes = Changes::default();
         changes.keys.reserve(2 * KEPT_KEY_BYTES);
         changes.entries.reserve(2 * KEPT_KEY_BYTES);
         changes.push(b"key", None);

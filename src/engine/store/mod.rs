@@ -10,16 +10,18 @@
 //! * Keys are all in memory, so the store holds as many as memory does.
 //! * One thread calls: no lock inside, `&self` methods on one cell.
 //!
-//! In reading order: [`record`] and [`header`] (the byte layout), [`segment`] (one file),
-//! [`directory`] and [`segments`] (many), [`index`] and [`table`],
-//! [`write`](mod@write), [`successor`], [`read`](mod@read), [`cache`], [`replay`] and
-//! [`recover`](mod@recover), [`compact`] with [`ahead`] and [`dead`]; then
+//! In reading order: [`record`] and [`header`] (the byte layout), [`segment`] (one
+//! file), [`directory`] and [`segments`] (many), [`index`] and [`table`] with
+//! [`bucket`], [`entries`] and [`prefetch`](mod@prefetch), [`write`](mod@write),
+//! [`successor`], [`read`](mod@read), [`cache`], [`replay`] and
+//! [`recover`](mod@recover) with [`ahead`], [`compact`] with [`dead`]; then
 //! [`checksums`], [`scan`], [`survey`](mod@survey), [`inspect`] and [`repair`].
 //! Below them all is [`disk`], the seam for tests.
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 
 mod ahead;
+mod bucket;
 mod cache;
 mod checksums;
 mod compact;
@@ -28,10 +30,12 @@ mod dead;
 mod directory;
 #[doc(hidden)]
 pub mod disk;
+mod entries;
 mod header;
 mod index;
 mod inspect;
 mod options;
+mod prefetch;
 mod read;
 mod record;
 mod recover;
@@ -189,7 +193,7 @@ impl<D: Disk> KvStore<D> {
         let inner = Inner {
             options,
             segments,
-            batch: Batch::new(&index),
+            batch: Batch::default(),
             index,
             cache,
             cleaner: Cleaner::default(),
@@ -255,16 +259,6 @@ impl<D: Disk> KvsEngine for KvStore<D> {
 }
 
 impl<D: Disk> Inner<D> {
-    /// Writes a user's record, and does the cleaning that it pays for.
-    fn write(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
-        check_len("a key", key.len(), record::KEY_BYTES_MAX)?;
-        check_len("a value", value.len(), record::VALUE_BYTES_MAX)?;
-        self.prepare()?;
-        let written = self.stage(kind, key, value);
-        self.cleaner.pay(written.into());
-        if self.options.buffered { Ok(()) } else { self.commit(false) }
-    }
-
     /// Puts all on the disk and marks it so, that the next start has nothing to recover.
     fn close(&mut self) -> Result<()> {
         self.commit(true)?;
@@ -289,12 +283,4 @@ impl<D: Disk> fmt::Debug for KvStore<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KvStore").finish_non_exhaustive()
     }
-}
-
-/// Fails when a length is over its limit.
-fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
-    if len <= max {
-        return Ok(());
-    }
-    Err(KvsError::TooLarge { what, len: len as u64, max: max as u64 })
 }

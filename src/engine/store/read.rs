@@ -10,8 +10,6 @@
 //! is an error that names file and offset
 //! (`a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on`).
 
-use std::hint::black_box;
-
 use super::Inner;
 use super::disk::Disk;
 use super::index::Location;
@@ -70,8 +68,7 @@ impl<D: Disk> Inner<D> {
 
     /// Has the processor load what reads of these keys will need.
     pub(super) fn prefetch(&self, keys: &[&str]) {
-        black_box(self.index.fetch(keys.iter().map(|key| key.as_bytes())));
-        let locations = keys.iter().filter_map(|key| self.index.get(key.as_bytes()));
-        black_box(self.cache.fetch(&locations.collect::<Vec<_>>()));
+        let locations = self.index.get_all(keys.iter().map(|key| key.as_bytes()));
+        locations.into_iter().flatten().for_each(|location| self.cache.prefetch(location));
     }
 }

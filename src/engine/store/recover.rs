@@ -28,14 +28,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::checksums::Checksums;
-use super::dead::Dead;
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
 use super::header::{HEADER_BYTES, Header};
 use super::index::Index;
 use super::record;
-use super::replay::{self, End, Played, Player};
-use super::segment::{Segment, read_whole};
+use super::replay::{self, End, Player};
+use super::segment::{Segment, read_header};
 use super::segments::Segments;
 use super::successor::random_u64;
 use crate::error::{KvsError, Result};
@@ -112,33 +111,29 @@ fn read<D: Disk>(
 ) -> Result<Option<Found<D::File>>> {
     let (oldest, newest) = (numbers[0], numbers[numbers.len() - 1]);
     let mut older: VecDeque<Segment<D::File>> = VecDeque::new();
-    let mut bytes = Vec::new();
     let mut progress = Progress::new();
     for &number in numbers {
         let (path, file) = (directory.segment_path(number), directory.open_segment(number)?);
-        read_whole(&file, &path, &mut bytes)?;
-        let header = match Header::decode(&bytes) {
+        let (header, len) = read_header(&file, &path)?;
+        let header = match header {
             Ok(header) => header,
-            Err(_) if number == newest && older.is_empty() && bytes.len() <= HEADER_BYTES => {
+            Err(_) if number == newest && older.is_empty() && len <= HEADER_BYTES as u64 => {
                 return Ok(None);
             }
             Err(reason) => return Err(KvsError::corrupt(&path, 0, reason)),
         };
         let store = older.front().map_or(header.store, |oldest| oldest.header.store);
         check_header(&path, header, number, store)?;
-        let Played { len, synced, end } = player.play(&path, header, &bytes)?;
-        let room = bytes.len() as u64;
-        let dead = Dead::default();
-        let syncing = None;
-        let mut segment = Segment { path, header, len, synced, syncing, room, dead, file: None };
+        let mut segment = Segment::found(path, header, len, file);
+        let end = player.play(&mut segment)?;
         if !matches!(end, End::Continued) {
             // Fails unless what this leaves unread is nothing but the newest, without a record.
             check_newest(directory, &segment, &end, newest)?;
             check_oldest(directory, oldest, player.retired)?;
-            check_torn(&segment, &end, &bytes)?;
-            segment.file = Some(file);
+            check_torn(&segment, &end)?;
             return Ok(Some(Found { older, active: segment, end }));
         }
+        segment.file = None;
         older.push_back(segment);
         progress.tell(older.len(), numbers.len());
     }
@@ -222,7 +217,7 @@ fn check_newest<D: Disk>(
         return Ok(());
     }
     let reason = match end {
-        End::Damaged { reason } => reason,
+        End::Damaged { reason, .. } => reason,
         _ => "records are cut off at its end",
     };
     Err(KvsError::corrupt(&segment.path, segment.len, reason))
@@ -240,7 +235,7 @@ fn finish<D: Disk>(
     found: Found<D::File>,
 ) -> Result<Recovered<D>> {
     let Found { mut older, mut active, end } = found;
-    if let End::Damaged { reason } = &end {
+    if let End::Damaged { reason, .. } = &end {
         let tail = active.room - active.len;
         let path = active.path.display();
         logger::warn!(
@@ -270,12 +265,11 @@ fn finish<D: Disk>(
 
 /// Fails when damage at the end of a segment had been on the disk, as a later
 /// record tells: that is no torn tail.
-fn check_torn<F: DiskFile>(segment: &Segment<F>, end: &End, bytes: &[u8]) -> Result<()> {
-    let End::Damaged { reason } = end else { return Ok(()) };
-    let (start, salt) = (segment.len as usize, segment.header.salt);
-    let tail = Checksums::new(&bytes[start..]);
+fn check_torn<F: DiskFile>(segment: &Segment<F>, end: &End) -> Result<()> {
+    let End::Damaged { reason, tail } = end else { return Ok(()) };
+    let (tail, salt) = (Checksums::new(tail), segment.header.salt);
     let is_synced = |at: &usize| record::decode_at(&tail, *at, salt).is_ok_and(|it| it.synced);
-    match (1..tail.bytes().len()).find(is_synced).map(|at| start + at) {
+    match (1..tail.bytes().len()).find(is_synced).map(|at| segment.len + at as u64) {
         None => Ok(()),
         Some(at) => Err(KvsError::corrupt(
             &segment.path,

@@ -9,12 +9,14 @@
 //! writers saw, and the same count of live bytes
 //! (`an_opened_store_counts_as_the_running_one_did`).
 
-use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use super::ahead::Ahead;
+use super::disk::DiskFile;
 use super::header::{HEADER_BYTES, Header};
 use super::index::{Changes, Index, Location};
-use super::record::{self, Kind, Record};
+use super::record::{self, Damage, Kind, Record};
+use super::segment::Segment;
 use crate::error::{KvsError, Result};
 
 /// How a segment ends.
@@ -23,18 +25,8 @@ pub(super) enum End {
     Whole { marked: bool },
     /// With the mark that the next one follows.
     Continued,
-    /// Here is no record, but there are bytes.
-    Damaged { reason: String },
-}
-
-/// What playing a segment has found.
-pub(super) struct Played {
-    /// Bytes up to the end of its last intact record.
-    pub(super) len: u64,
-    /// Bytes up to its last record with the *synced* flag: those had been on the disk.
-    pub(super) synced: u64,
-    /// What is there.
-    pub(super) end: End,
+    /// Here is no record, but there are bytes: those.
+    Damaged { reason: String, tail: Vec<u8> },
 }
 
 /// Builds an index from what `read` plays; also what `read` returns.
@@ -44,72 +36,139 @@ pub(super) struct Played {
 /// behind. It has no part in errors or files, and ends before this returns.
 pub(super) fn build<T>(read: impl FnOnce(&mut Player) -> Result<T>) -> Result<(T, Index)> {
     std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel::<Changes>(Player::QUEUED_MAX);
+        let (sender, receiver) = sync_channel::<Sent>(QUEUED_MAX);
         let mut index = Index::default();
-        let changes = Changes::of(&index);
         let enter = move || {
-            receiver.into_iter().for_each(|changes| index.play(&changes, |_| {}));
+            for Sent { changes, expected } in receiver {
+                index.play(&changes, |_| {});
+                index.expect(expected);
+            }
+            index.expect_no_more();
             index
         };
         let thread = std::thread::Builder::new().name("kvs index".to_owned());
         let context = "cannot start a thread to build the index";
         let thread = thread.spawn_scoped(scope, enter).map_err(KvsError::io(context))?;
-        let mut player = Player { sender, changes, retired: 0 };
+        // Else it may wait for the processor that this thread has, beside an idle one.
+        std::thread::yield_now();
+        let mut player = Player::new(sender);
         let found = read(&mut player);
-        player.send();
         drop(player);
         let index = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok((found?, index))
     })
 }
 
+/// Bytes of a segment that are read at a time: few enough that they are still in the
+/// processor's cache when they are looked at.
+const READ_BYTES: usize = 256 << 10;
+/// Changes that are sent together: so many that sending costs nothing, so
+/// few that they stay in the processor's cache.
+const SENT_CHANGES: usize = 1024;
+/// Bytes of keys that are sent together, but for one key.
+const SENT_KEY_BYTES: usize = 64 << 10;
+/// Sendings that may wait for the index.
+const QUEUED_MAX: usize = 16;
+
+/// What goes to the thread that builds the index.
+struct Sent {
+    /// What the next records do.
+    changes: Changes,
+    /// How many more may follow from the same segment.
+    expected: usize,
+}
+
+/// What playing a segment has found so far.
+struct Played {
+    /// Bytes up to the end of its last intact record.
+    len: u64,
+    /// Bytes up to its last record with the *synced* flag: those had been on the disk.
+    synced: u64,
+    /// How it would end there.
+    end: End,
+}
+
 /// Plays segments, one after another, into the index that is being built.
 pub(super) struct Player {
     /// To the index.
-    sender: SyncSender<Changes>,
+    sender: SyncSender<Sent>,
     /// Changes that are not sent yet.
     changes: Changes,
+    /// Where in its segment the first of them is.
+    unsent: u64,
+    /// What was read and not played yet.
+    ahead: Ahead,
     /// The highest number of a segment that a record has retired.
     pub(super) retired: u32,
 }
 
 impl Player {
-    /// Changes that are sent together: so many that sending costs nothing, so
-    /// few that they stay in the processor's cache.
-    const SENT_CHANGES: usize = 4096;
-    /// Sendings that may wait for the index.
-    const QUEUED_MAX: usize = 16;
+    /// One that has played nothing.
+    fn new(sender: SyncSender<Sent>) -> Player {
+        let changes = Changes::with_capacity(SENT_CHANGES, SENT_KEY_BYTES);
+        Player { sender, changes, unsent: 0, ahead: Ahead::default(), retired: 0 }
+    }
 
-    /// Plays the segment with these bytes, as far as it is intact.
-    pub(super) fn play(&mut self, path: &Path, header: Header, bytes: &[u8]) -> Result<Played> {
-        let mut at = HEADER_BYTES;
-        let mut synced = 0;
+    /// Plays a segment as far as it is intact: what of it is in its file at first, has
+    /// as many bytes as were played and synced after. How it ends there.
+    pub(super) fn play<F: DiskFile>(&mut self, segment: &mut Segment<F>) -> Result<End> {
+        let mut ahead = std::mem::take(&mut self.ahead);
+        self.unsent = HEADER_BYTES as u64;
         // Nothing but a header, which is on the disk, needs no mark.
-        let mut end = End::Whole { marked: true };
-        while at < bytes.len() {
-            let record = match record::decode(&bytes[at..], header.salt) {
-                Ok(_) if matches!(end, End::Continued) => {
-                    return Err(KvsError::corrupt(path, at as u64, "a record after the last one"));
-                }
-                Ok(record) => record,
-                Err(_) if is_room(&bytes[at..]) && !matches!(end, End::Continued) => break,
-                Err(damage) => {
-                    end = End::Damaged { reason: damage.to_string() };
-                    break;
-                }
-            };
-            self.apply(&record, header.number, at)
-                .map_err(|reason| KvsError::corrupt(path, at as u64, reason))?;
-            if record.synced {
-                synced = at as u64;
+        let end = End::Whole { marked: true };
+        let mut played = Played { len: HEADER_BYTES as u64, synced: 0, end };
+        let mut damage = None;
+        while played.len < segment.len && damage.is_none() {
+            let bytes = ahead.whole_record(segment, played.len, READ_BYTES)?;
+            damage = self.play_bytes(segment, bytes, &mut played)?;
+        }
+        self.send(played.len, 0);
+        self.ahead = ahead;
+        if let Some(damage) = damage {
+            let tail = segment.bytes_from(played.len)?;
+            if matches!(played.end, End::Continued) || !is_room(&tail) {
+                played.end = End::Damaged { reason: damage.to_string(), tail };
             }
-            end = match record.kind {
+        }
+        (segment.len, segment.synced) = (played.len, played.synced);
+        Ok(played.end)
+    }
+
+    /// Plays the next records of a segment, from what was read of it. What is wrong
+    /// where they end, unless that is but their end, behind at least one record.
+    fn play_bytes<F: DiskFile>(
+        &mut self,
+        segment: &Segment<F>,
+        bytes: &[u8],
+        played: &mut Played,
+    ) -> Result<Option<Damage>> {
+        let Header { salt, number, .. } = segment.header;
+        let mut rest = bytes;
+        loop {
+            let at = played.len;
+            let corrupt = |reason: &str| KvsError::corrupt(&segment.path, at, reason);
+            let record = match record::decode(rest, salt) {
+                Ok(record) => record,
+                Err(Damage::Cut(_)) if rest.len() < bytes.len() => return Ok(None),
+                Err(damage) => return Ok(Some(damage)),
+            };
+            if matches!(played.end, End::Continued) {
+                return Err(corrupt("a record after the last one"));
+            }
+            self.apply(&record, number, at).map_err(corrupt)?;
+            if record.synced {
+                played.synced = at;
+            }
+            played.end = match record.kind {
                 Kind::Continued => End::Continued,
                 kind => End::Whole { marked: kind == Kind::Mark },
             };
-            at += record.len();
+            rest = &rest[record.len()..];
+            played.len += record.len() as u64;
+            if self.is_full() {
+                self.send(played.len, segment.len - played.len);
+            }
         }
-        Ok(Played { len: at as u64, synced, end })
     }
 
     /// Plays one record.
@@ -117,7 +176,7 @@ impl Player {
         &mut self,
         record: &Record<'_>,
         segment: u32,
-        at: usize,
+        at: u64,
     ) -> std::result::Result<(), &'static str> {
         let offset = u32::try_from(at).map_err(|_| "a record begins past all offsets")?;
         let location = Location { segment, offset, len: record.len() as u32 };
@@ -130,15 +189,22 @@ impl Player {
                 self.retired = self.retired.max(number);
             }
         }
-        if self.changes.len() == Player::SENT_CHANGES {
-            self.send();
-        }
         Ok(())
     }
 
-    /// Sends the changes to the index, which listens for as long as it is sent to.
-    fn send(&mut self) {
-        let _ = self.sender.send(self.changes.take());
+    /// Whether there are enough changes to be sent.
+    fn is_full(&self) -> bool {
+        self.changes.len() == SENT_CHANGES || self.changes.key_bytes() >= SENT_KEY_BYTES
+    }
+
+    /// Sends the changes, which end at `at` of a segment that has `left` more bytes, to
+    /// the index, which listens for as long as it is sent to.
+    fn send(&mut self, at: u64, left: u64) {
+        let none = Changes::with_capacity(SENT_CHANGES, SENT_KEY_BYTES);
+        let changes = std::mem::replace(&mut self.changes, none);
+        let bytes = at - std::mem::replace(&mut self.unsent, at);
+        let expected = changes.len() as u64 * left / bytes.max(1);
+        let _ = self.sender.send(Sent { changes, expected: expected as usize });
     }
 }
 

@@ -1,23 +1,69 @@
 //! What playing a segment sends to the index, and when.
 
+use super::super::directory::Directory;
+use super::super::disk::OsDisk;
+use super::super::segment::read_header;
 use super::*;
+
+/// What is sent when a segment with these records is played, and the segment then.
+fn played(records: impl Fn(&mut Vec<u8>, u32)) -> (Vec<Sent>, Segment<std::fs::File>) {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = Directory::open(OsDisk, directory.path().join("store")).unwrap();
+    let header = Header { number: 1, store: 2, salt: 3 };
+    let mut segment = Segment::create(&directory, header).unwrap();
+    let mut bytes = Vec::new();
+    records(&mut bytes, header.salt);
+    segment.append(&bytes).unwrap();
+    let file = directory.open_segment(1).unwrap();
+    let (header, len) = read_header(&file, &segment.path).unwrap();
+    let mut segment = Segment::found(segment.path, header.unwrap(), len, file);
+    let (sender, receiver) = sync_channel(1_000);
+    let mut player = Player::new(sender);
+    assert!(matches!(player.play(&mut segment).unwrap(), End::Whole { marked: false }));
+    drop(player);
+    (receiver.into_iter().collect(), segment)
+}
 
 #[test]
 fn changes_are_sent_in_groups_while_a_segment_is_played() {
-    let header = Header { number: 1, store: 2, salt: 3 };
-    let mut bytes = header.encode().to_vec();
-    for nth in 0..10_000u32 {
-        record::encode(&mut bytes, header.salt, Kind::Set, nth == 7, &nth.to_be_bytes(), b"");
-    }
+    let (sent, segment) = played(|bytes, salt| {
+        for nth in 0..10_000u32 {
+            record::encode(bytes, salt, Kind::Set, nth == 7, &nth.to_be_bytes(), b"");
+        }
+    });
+    assert_eq!((segment.len, segment.synced), (32 + 10_000 * 17, 32 + 7 * 17));
+    let counts: Vec<usize> = sent.iter().map(|sent| sent.changes.len()).collect();
+    assert_eq!(counts, [&[SENT_CHANGES; 9][..], &[784]].concat());
+    let expected: Vec<usize> = sent.iter().map(|sent| sent.expected).collect();
+    assert_eq!(expected[..2], [10_000 - 1_024, 10_000 - 2_048]);
+    assert_eq!(expected[9], 0);
     let mut index = Index::default();
-    let (sender, receiver) = sync_channel(Player::QUEUED_MAX);
-    let mut player = Player { sender, changes: Changes::of(&index), retired: 0 };
-    let played = player.play(Path::new("segment"), header, &bytes).unwrap();
-    assert_eq!((played.len, played.synced), (bytes.len() as u64, 32 + 7 * 17));
-    player.send();
-    drop(player);
-    let sent: Vec<Changes> = receiver.into_iter().collect();
-    assert_eq!(sent.iter().map(Changes::len).collect::<Vec<_>>(), [4_096, 4_096, 1_808]);
-    sent.iter().for_each(|changes| index.play(changes, |_| {}));
+    sent.iter().for_each(|sent| index.play(&sent.changes, |_| {}));
     assert_eq!(index.len(), 10_000);
+}
+
+#[test]
+fn few_changes_with_long_keys_are_sent_too() {
+    let key = |nth: u8| vec![nth; SENT_KEY_BYTES / 2 + 1];
+    let (sent, _) = played(|bytes, salt| {
+        (0..9).for_each(|nth| record::encode(bytes, salt, Kind::Set, false, &key(nth), b""));
+    });
+    let counts: Vec<usize> = sent.iter().map(|sent| sent.changes.len()).collect();
+    assert_eq!(counts, [2, 2, 2, 2, 1]);
+}
+
+#[test]
+fn a_record_longer_than_what_is_read_at_a_time_is_played_too() {
+    let value = vec![7; 2 * READ_BYTES];
+    let (sent, segment) = played(|bytes, salt| {
+        for nth in 0..9u8 {
+            let value = if nth % 4 == 1 { &value[..] } else { b"short" };
+            record::encode(bytes, salt, Kind::Set, nth == 6, &[nth], value);
+        }
+    });
+    let short = 13 + 1 + 5;
+    let long = 13 + 1 + value.len() as u64;
+    assert_eq!(segment.len, 32 + 7 * short + 2 * long);
+    assert_eq!(segment.synced, 32 + 4 * short + 2 * long);
+    assert_eq!(sent.iter().map(|sent| sent.changes.len()).sum::<usize>(), 9);
 }

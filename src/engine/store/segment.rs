@@ -63,17 +63,15 @@ impl<F: DiskFile> Segment<F> {
             .and_then(|()| file.sync())
             .map_err(KvsError::io(format!("cannot write the header of {}", path.display())))?;
         directory.sync()?;
-        let len = HEADER_BYTES as u64;
-        Ok(Segment {
-            path,
-            header,
-            len,
-            synced: len,
-            syncing: None,
-            room: len,
-            dead: Dead::default(),
-            file: Some(file),
-        })
+        let mut segment = Segment::found(path, header, HEADER_BYTES as u64, file);
+        segment.synced = segment.len;
+        Ok(segment)
+    }
+
+    /// One whose file has `len` bytes, none of which is known to be on the disk.
+    pub(crate) fn found(path: PathBuf, header: Header, len: u64, file: F) -> Segment<F> {
+        let (dead, file) = (Dead::default(), Some(file));
+        Segment { path, header, len, synced: 0, syncing: None, room: len, dead, file }
     }
 
     /// The open file.
@@ -181,11 +179,18 @@ impl<F: DiskFile> Segment<F> {
     /// failed, the system may hold pages for written that are not, and another
     /// sync alone would leave them out.
     pub(crate) fn write_again(&mut self) -> Result<()> {
-        let mut bytes = vec![0; (self.len - self.synced) as usize];
-        self.read(&mut bytes, self.synced)?;
+        let bytes = self.bytes_from(self.synced)?;
         write_full(self.file()?, &bytes, self.synced)
             .map_err(KvsError::io(format!("cannot write {} again", self.path.display())))?;
         self.sync()
+    }
+
+    /// All bytes from `offset` on.
+    pub(crate) fn bytes_from(&self, offset: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; (self.len - offset) as usize];
+        let filled = self.read(&mut bytes, offset)?;
+        bytes.truncate(filled);
+        Ok(bytes)
     }
 
     /// Fills `buffer` from `offset` on as far as the segment reaches; the bytes read.
@@ -199,6 +204,19 @@ impl<F: DiskFile> Segment<F> {
             self.path.display()
         )))
     }
+}
+
+/// Reads what a file begins with as a header; why it is none, where it is not. Also
+/// how long the file is.
+pub(crate) fn read_header(
+    file: &impl DiskFile,
+    path: &Path,
+) -> Result<(std::result::Result<Header, String>, u64)> {
+    let context = || format!("cannot read the header of {}", path.display());
+    let mut bytes = [0; HEADER_BYTES];
+    let filled = read_full(file, &mut bytes, 0).map_err(KvsError::io(context()))?;
+    let len = file.len().map_err(KvsError::io(context()))?;
+    Ok((Header::decode(&bytes[..filled]), len))
 }
 
 /// Reads a whole file into `bytes`, whose room is used again.

@@ -1,126 +1,116 @@
 //! A hash table from keys to locations that grows and shrinks a bucket at a time.
 //!
 //! Linear hashing (Litwin, 1980): the table has some number of buckets, not a
-//! power of two. When there is more than [`BUCKET_FILL`] to a bucket, one more is
-//! added, and the one whose hashes it shares is split between the two. So no
-//! insert ever moves more than one bucket's entries, where a table that doubles
+//! power of two. When there are more than [`BUCKET_FILL`] keys to a bucket, one
+//! more is added, and the one whose hashes it shares is split between the two. So
+//! no insert ever moves more than one bucket's slots, where a table that doubles
 //! moves all of them at once.
 //!
-//! A bucket is a fixed run of bytes, and a vector for what does not fit. Both
-//! hold entry after entry, and an entry is the key and where its record is:
-//!
-//! ```text
-//! offset  bytes  field
-//!      0      4  the low half of the key's hash
-//!      4      4  key length
-//!      8     12  location: segment, offset, length
-//!     20      -  key
-//! ```
-//!
-//! so that a key costs 20 bytes beside its own, and its share of a bucket's
-//! room: `make pauses` prints what that comes to. Hashes are kept so that a
-//! split need not compute them again.
+//! A [bucket](super::bucket) has some bits of the hash of each key, and the place of
+//! the [entry](super::entries) that holds the key and its location. A split needs no
+//! more than the bucket.
 //!
 //! A table that is larger than the processor's cache spends its time waiting
-//! for memory. So the entries are where the bucket is, which is one wait and
-//! not two; and who has many keys at hand says so with [`Table::fetch`], and
-//! the waits overlap.
+//! for memory: once for the bucket, and once for the entry. So who has many
+//! keys at hand says so with [`Table::prefetch`], and the waits overlap.
 //!
 //! Not here: hashing, what a location means, and live bytes.
 //!
 //! Invariants (`it_holds_what_a_hash_map_holds`):
 //! * A key is in the one bucket that [`Table::bucket_number`] says, once.
-//! * No allocation is longer than a chunk of buckets, or one bucket's entries.
-//! * An empty table has given its memory back, but for a chunk.
+//! * No allocation is longer than a chunk of buckets, a chunk of entries, or an
+//!   entry, but for the lists of chunks.
+//! * An empty table has given its memory back, but for a chunk of each.
 
+use super::bucket::{Bucket, HASHES};
+use super::entries::{self, Entries};
 use super::index::Location;
-use super::record::read_u32;
+use super::prefetch::prefetch;
 
-/// Bytes of entries to a bucket, on average, above which one more is added, and
-/// four times less than which one is taken away. More saves memory, less saves
-/// comparisons.
-const BUCKET_FILL: usize = 110;
-/// Bytes of entries that a bucket has room for in itself; it takes 256 in all.
-const ROOM: usize = 230;
+/// Keys to a bucket, on average, above which one more is added, and four times as
+/// many as those below which one is taken away. More saves memory, less saves chains.
+const BUCKET_FILL: usize = 3;
+/// Buckets there may be: as many as a slot's bits of a hash tell apart.
+const BUCKETS_MAX: usize = HASHES as usize;
 /// Buckets that are allocated at a time.
 const CHUNK_BUCKETS: usize = 1024;
 /// Bytes that the processor loads at once; a smaller number would be true too.
 pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
-/// Where the key's length stands in an entry.
-const KEY_LEN: usize = 4;
-/// Where the location stands.
-const LOCATION: usize = KEY_LEN + 4;
-/// Where the key stands.
-const KEY: usize = LOCATION + 12;
-
 /// The table.
 pub(crate) struct Table {
     /// The buckets, in chunks, so that adding one never moves the others.
-    chunks: Vec<Vec<Bucket>>,
+    chunks: Vec<Vec<Line>>,
     /// How many buckets there are; never none.
     buckets: usize,
+    /// The low bits of a hash that number the buckets: one less than a power of two.
+    mask: usize,
     /// How many keys there are.
     keys: usize,
-    /// Bytes of all entries.
-    entry_bytes: usize,
+    /// The keys and their locations.
+    entries: Entries,
 }
 
-/// The entries of some keys.
+/// A bucket that begins where a line of the processor's cache does, as those of a
+/// chain need not, which are allocated one by one.
 #[repr(align(64))]
-struct Bucket {
-    /// Entry after entry.
-    room: [u8; ROOM],
-    /// How many bytes of the room are in use.
-    used: u16,
-    /// Entries that did not fit.
-    more: Vec<u8>,
-}
+struct Line(Bucket);
+
+const _: () = assert!(size_of::<Line>() == CACHE_LINE_BYTES);
 
 impl Default for Table {
     fn default() -> Table {
-        let mut first = Vec::with_capacity(CHUNK_BUCKETS);
-        first.push(Bucket::new());
-        Table { chunks: vec![first], buckets: 1, keys: 0, entry_bytes: 0 }
+        Table::with_buckets(1)
     }
 }
 
 impl Table {
+    /// An empty one with so many buckets, one at the least.
+    fn with_buckets(buckets: usize) -> Table {
+        let chunk = |first| {
+            let mut chunk = Vec::with_capacity(CHUNK_BUCKETS);
+            chunk.resize_with(CHUNK_BUCKETS.min(buckets - first), || Line(Bucket::EMPTY));
+            chunk
+        };
+        let chunks = (0..buckets).step_by(CHUNK_BUCKETS).map(chunk).collect();
+        let mask = buckets.next_power_of_two() - 1;
+        Table { chunks, buckets, mask, keys: 0, entries: Entries::default() }
+    }
+
     /// How many keys there are.
     pub(crate) fn len(&self) -> usize {
         self.keys
     }
 
-    /// Has the processor load the buckets of these hashes. What it returns is made
-    /// of all that is loaded, and of no other use than that a caller who needs it
-    /// needs the loads.
-    pub(crate) fn fetch(&self, hashes: impl Iterator<Item = u64>) -> u16 {
-        let touch = |hash| {
-            let bucket = self.bucket(hash);
-            let lines = bucket.room.iter().step_by(CACHE_LINE_BYTES);
-            lines.fold(bucket.used, |all, byte| all ^ u16::from(*byte))
-        };
-        hashes.map(touch).fold(0, |all, touched| all ^ touched)
+    /// Bytes that the keys and their locations take, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.bytes()
+    }
+
+    /// Has the processor load the buckets of these hashes, and then the entries that
+    /// are likely to be of their keys ([`prefetch`]).
+    pub(crate) fn prefetch(&self, hashes: &[u64]) {
+        hashes.iter().for_each(|hash| prefetch(self.bucket(*hash).first_byte()));
+        let guess = |hash: &u64| self.bucket(*hash).guess(*hash);
+        hashes.iter().filter_map(guess).for_each(|place| self.entries.prefetch(place));
     }
 
     /// The location of a key with this hash.
     pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Option<Location> {
-        let find = |entries| find(entries, hash as u32, key).map(|at| location(entries, at));
-        self.bucket(hash).parts().into_iter().find_map(find)
+        let place = self.bucket(hash).get(hash, |place| self.entries.key(place) == key)?;
+        Some(self.entries.location(place))
     }
 
     /// Sets the location of a key with this hash; the one it had.
     pub(crate) fn insert(&mut self, hash: u64, key: &[u8], location: Location) -> Option<Location> {
-        let bucket = self.bucket_mut(self.bucket_number(hash));
-        for entries in bucket.parts_mut() {
-            if let Some(at) = find(entries, hash as u32, key) {
-                return Some(replace(entries, at, location));
-            }
+        let number = self.bucket_number(hash);
+        let bucket = bucket_at(&mut self.chunks, number);
+        if let Some(place) = bucket.get(hash, |place| self.entries.key(place) == key) {
+            return Some(self.entries.replace(place, location));
         }
-        bucket.push(&entry_head(hash as u32, key, location), key);
+        bucket.push(hash, self.entries.push(hash, key, location));
         self.keys += 1;
-        self.entry_bytes += KEY + key.len();
-        if self.entry_bytes > self.buckets * BUCKET_FILL {
+        if self.keys > self.buckets * BUCKET_FILL && self.buckets < BUCKETS_MAX {
             self.add_bucket();
         }
         None
@@ -128,36 +118,47 @@ impl Table {
 
     /// Removes a key with this hash; the location it had.
     pub(crate) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Location> {
-        let bucket = self.bucket_mut(self.bucket_number(hash));
-        let location = bucket.remove(hash as u32, key)?;
+        let number = self.bucket_number(hash);
+        let bucket = bucket_at(&mut self.chunks, number);
+        let place = bucket.remove(hash, &|place| self.entries.key(place) == key)?;
+        let location = self.entries.location(place);
         self.keys -= 1;
-        self.entry_bytes -= KEY + key.len();
-        // Two, as one for each removal would not keep up with short keys.
-        for _ in 0..2 {
-            if self.buckets > 1 && self.entry_bytes < self.buckets * BUCKET_FILL / 4 {
-                self.take_bucket();
-            }
+        // Two, as one for each removal would not keep up.
+        let _ = self.take_spare_bucket() && self.take_spare_bucket();
+        if let Some(sparse) = self.entries.remove(place) {
+            self.move_entries(sparse);
         }
         Some(location)
+    }
+
+    /// Makes at once the buckets that so many more keys will need, where those are
+    /// most of what there will be then: faster than one by one.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        let buckets = ((self.keys + more) / BUCKET_FILL).min(BUCKETS_MAX);
+        if buckets < 2 * self.buckets {
+            return;
+        }
+        let old = std::mem::replace(self, Table::with_buckets(buckets));
+        (self.keys, self.entries) = (old.keys, old.entries);
+        old.chunks.into_iter().flatten().for_each(|Line(bucket)| self.put(&bucket));
+    }
+
+    /// Takes away the buckets that were made at once for keys that did not come.
+    pub(crate) fn shrink(&mut self) {
+        while self.take_spare_bucket() {}
     }
 
     /// The number of the bucket of a hash: its low bits, as many as the buckets
     /// need, or one fewer where that bucket has not been added yet.
     fn bucket_number(&self, hash: u64) -> usize {
-        let mask = self.buckets.next_power_of_two() - 1;
-        let number = hash as usize & mask;
-        if number < self.buckets { number } else { number & (mask >> 1) }
+        let number = hash as usize & self.mask;
+        if number < self.buckets { number } else { number & (self.mask >> 1) }
     }
 
     /// The bucket of a hash.
     fn bucket(&self, hash: u64) -> &Bucket {
         let number = self.bucket_number(hash);
-        &self.chunks[number / CHUNK_BUCKETS][number % CHUNK_BUCKETS]
-    }
-
-    /// The bucket with this number.
-    fn bucket_mut(&mut self, number: usize) -> &mut Bucket {
-        &mut self.chunks[number / CHUNK_BUCKETS][number % CHUNK_BUCKETS]
+        &self.chunks[number / CHUNK_BUCKETS][number % CHUNK_BUCKETS].0
     }
 
     /// Adds a bucket and moves to it what belongs there of the one it splits.
@@ -166,133 +167,56 @@ impl Table {
         if number.is_multiple_of(CHUNK_BUCKETS) {
             self.chunks.push(Vec::with_capacity(CHUNK_BUCKETS));
         }
-        self.chunks[number / CHUNK_BUCKETS].push(Bucket::new());
+        self.chunks[number / CHUNK_BUCKETS].push(Line(Bucket::EMPTY));
         self.buckets += 1;
-        let split = number & ((self.buckets.next_power_of_two() >> 1) - 1);
-        let old = std::mem::replace(self.bucket_mut(split), Bucket::new());
+        self.mask = self.buckets.next_power_of_two() - 1;
+        let split = bucket_at(&mut self.chunks, number & (self.mask >> 1));
+        let old = std::mem::replace(split, Bucket::EMPTY);
         self.put(&old);
     }
 
-    /// Takes the last bucket away and moves its entries to where they belong now.
-    fn take_bucket(&mut self) {
+    /// Takes the last bucket away and moves its slots to where they belong now, if
+    /// there are too many buckets; whether there were.
+    fn take_spare_bucket(&mut self) -> bool {
+        if self.buckets == 1 || self.keys >= self.buckets * BUCKET_FILL / 4 {
+            return false;
+        }
         self.buckets -= 1;
+        self.mask = self.buckets.next_power_of_two() - 1;
         let last = self.chunks.last_mut().and_then(Vec::pop);
         if self.buckets.is_multiple_of(CHUNK_BUCKETS) {
             self.chunks.pop();
         }
-        last.iter().for_each(|last| self.put(last));
+        last.iter().for_each(|Line(last)| self.put(last));
+        true
     }
 
-    /// Puts the entries of a bucket that is no longer in the table into it.
+    /// Puts the keys of a bucket that is no longer in the table into it.
     fn put(&mut self, bucket: &Bucket) {
-        for entries in bucket.parts() {
-            let mut at = 0;
-            while at < entries.len() {
-                let entry = &entries[at..at + entry_len(entries, at)];
-                let (head, key) = entry.split_at(KEY);
-                let home = self.bucket_number(u64::from(read_u32(head, 0)));
-                self.bucket_mut(home).push(head, key);
-                at += entry.len();
+        bucket.each(|hash, place| {
+            let number = self.bucket_number(hash);
+            bucket_at(&mut self.chunks, number).push(hash, place);
+        });
+    }
+
+    /// Moves the entries that are left of a chunk to others.
+    fn move_entries(&mut self, chunk: usize) {
+        let bytes = self.entries.take(chunk);
+        for (place, hash, entry) in entries::each(chunk, &bytes) {
+            let number = self.bucket_number(hash);
+            let bucket = bucket_at(&mut self.chunks, number);
+            // The place of a removed one is in no bucket.
+            if bucket.remove(hash, &|found| found == place).is_some() {
+                bucket.push(hash, self.entries.push_again(entry));
             }
         }
+        self.entries.free(chunk);
     }
 }
 
-impl Bucket {
-    /// One without entries.
-    const fn new() -> Bucket {
-        Bucket { room: [0; ROOM], used: 0, more: Vec::new() }
-    }
-
-    /// The entries in its room, and those that did not fit.
-    fn parts(&self) -> [&[u8]; 2] {
-        [&self.room[..usize::from(self.used)], &self.more]
-    }
-
-    /// [`parts`](Self::parts), to change locations in.
-    fn parts_mut(&mut self) -> [&mut [u8]; 2] {
-        [&mut self.room[..usize::from(self.used)], &mut self.more]
-    }
-
-    /// Adds an entry; the key has none.
-    fn push(&mut self, head: &[u8], key: &[u8]) {
-        let begin = usize::from(self.used);
-        let end = begin + head.len() + key.len();
-        if end <= ROOM {
-            self.room[begin..begin + KEY].copy_from_slice(head);
-            self.room[begin + KEY..end].copy_from_slice(key);
-            self.used = end as u16;
-        } else {
-            self.more.reserve_exact(head.len() + key.len());
-            self.more.extend_from_slice(head);
-            self.more.extend_from_slice(key);
-        }
-    }
-
-    /// Removes the entry of a key; the location it had.
-    fn remove(&mut self, hash: u32, key: &[u8]) -> Option<Location> {
-        let [room, more] = self.parts();
-        if let Some(at) = find(room, hash, key) {
-            let (location, end) = (location(room, at), at + entry_len(room, at));
-            self.room.copy_within(end.., at);
-            self.used -= (end - at) as u16;
-            return Some(location);
-        }
-        let at = find(more, hash, key)?;
-        let (location, end) = (location(more, at), at + entry_len(more, at));
-        self.more.drain(at..end);
-        self.more.shrink_to_fit();
-        Some(location)
-    }
-}
-
-/// Where in `entries` that of a key begins.
-fn find(entries: &[u8], hash: u32, key: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while at < entries.len() {
-        let len = entry_len(entries, at);
-        if read_u32(entries, at) == hash && &entries[at + KEY..at + len] == key {
-            return Some(at);
-        }
-        at += len;
-    }
-    None
-}
-
-/// Bytes of the entry that begins here.
-fn entry_len(entries: &[u8], at: usize) -> usize {
-    KEY + read_u32(entries, at + KEY_LEN) as usize
-}
-
-/// The location in the entry that begins here.
-fn location(entries: &[u8], at: usize) -> Location {
-    let number = |nth: usize| read_u32(entries, at + LOCATION + 4 * nth);
-    Location { segment: number(0), offset: number(1), len: number(2) }
-}
-
-/// Changes the location in the entry that begins here; what it was.
-fn replace(entries: &mut [u8], at: usize, new: Location) -> Location {
-    let old = location(entries, at);
-    entries[at + LOCATION..at + KEY].copy_from_slice(&location_bytes(new));
-    old
-}
-
-/// What stands before the key in an entry.
-fn entry_head(hash: u32, key: &[u8], location: Location) -> [u8; KEY] {
-    let mut head = [0; KEY];
-    head[..KEY_LEN].copy_from_slice(&hash.to_le_bytes());
-    head[KEY_LEN..LOCATION].copy_from_slice(&(key.len() as u32).to_le_bytes());
-    head[LOCATION..].copy_from_slice(&location_bytes(location));
-    head
-}
-
-/// A location as an entry keeps it.
-fn location_bytes(location: Location) -> [u8; KEY - LOCATION] {
-    let mut bytes = [0; KEY - LOCATION];
-    bytes[..4].copy_from_slice(&location.segment.to_le_bytes());
-    bytes[4..8].copy_from_slice(&location.offset.to_le_bytes());
-    bytes[8..].copy_from_slice(&location.len.to_le_bytes());
-    bytes
+/// The bucket with this number.
+fn bucket_at(chunks: &mut [Vec<Line>], number: usize) -> &mut Bucket {
+    &mut chunks[number / CHUNK_BUCKETS][number % CHUNK_BUCKETS].0
 }
 
 #[cfg(test)]

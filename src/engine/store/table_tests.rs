@@ -8,22 +8,28 @@ fn hash(key: &[u8]) -> u64 {
     key.iter().fold(7, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
 }
 
+/// The place of a key in a model.
+fn location(nth: u32) -> Location {
+    Location { segment: nth, offset: !nth, len: nth / 3 }
+}
+
 #[test]
 fn it_holds_what_a_hash_map_holds() {
-    assert_eq!(size_of::<Bucket>(), 256);
     let (mut table, mut model) = (Table::default(), HashMap::new());
     let mut random = 1u64;
     for step in 0..60_000u32 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let key = format!("{:x}", (random >> 33) % 20_000).repeat((random >> 60) as usize);
         let key = key.into_bytes();
-        let location = Location { segment: step, offset: !step, len: step / 3 };
-        table.fetch([hash(&key)].into_iter());
+        table.prefetch(&[hash(&key)]);
+        if step % 7_000 == 0 {
+            table.reserve(20_000);
+        }
         if random >> 32 & 3 == 0 {
             assert_eq!(table.remove(hash(&key), &key), model.remove(&key));
         } else {
-            let old = table.insert(hash(&key), &key, location);
-            assert_eq!(old, model.insert(key, location));
+            let old = table.insert(hash(&key), &key, location(step));
+            assert_eq!(old, model.insert(key, location(step)));
         }
         assert_eq!(table.len(), model.len());
     }
@@ -33,8 +39,9 @@ fn it_holds_what_a_hash_map_holds() {
     }
     for (key, location) in &model {
         assert_eq!(table.remove(hash(key), key), Some(*location));
+        assert_eq!(table.get(hash(key), key), None);
     }
-    assert_eq!((table.len(), table.entry_bytes, table.chunks.len()), (0, 0, 1));
+    assert_eq!((table.len(), table.chunks.len(), table.bytes()), (0, 1, 64 << 10));
     // The last of all removals may leave some more than one.
     assert!(table.buckets < 8, "{} buckets", table.buckets);
 }
@@ -42,20 +49,20 @@ fn it_holds_what_a_hash_map_holds() {
 /// Inserts or removes the `nth` of keys that are short and of one length.
 fn change(table: &mut Table, nth: u32, is_insert: bool) {
     let key = nth.to_be_bytes();
-    let location = Location { segment: nth, offset: 0, len: 1 };
     let old = match is_insert {
-        true => table.insert(hash(&key), &key, location),
+        true => table.insert(hash(&key), &key, location(nth)),
         false => table.remove(hash(&key), &key),
     };
-    assert_eq!(old, (!is_insert).then_some(location));
+    assert_eq!(old, (!is_insert).then_some(location(nth)));
 }
 
 #[test]
-fn there_are_as_many_buckets_as_the_keys_need_and_memory_goes_only_when_most_keys_have() {
+fn there_are_as_many_buckets_as_the_keys_need_and_they_go_only_when_most_keys_have() {
     let mut table = Table::default();
     for nth in 0..10_000 {
         change(&mut table, nth, true);
-        assert_eq!(table.buckets, table.entry_bytes.div_ceil(BUCKET_FILL));
+        assert_eq!(table.buckets, table.len().div_ceil(BUCKET_FILL));
+        assert_eq!(table.mask + 1, table.buckets.next_power_of_two());
     }
     let most = table.buckets;
     for nth in 0..7_400 {
@@ -64,44 +71,45 @@ fn there_are_as_many_buckets_as_the_keys_need_and_memory_goes_only_when_most_key
     }
     for nth in 7_400..10_000 {
         change(&mut table, nth, false);
-        let is_quarter_full = |buckets| buckets * BUCKET_FILL / 4 <= table.entry_bytes;
+        let is_quarter_full = |buckets| buckets * BUCKET_FILL / 4 <= table.len();
         assert!(table.buckets == 1 || is_quarter_full(table.buckets));
         assert!(table.buckets == most || !is_quarter_full(table.buckets + 1));
+        assert_eq!(table.mask + 1, table.buckets.next_power_of_two());
     }
 }
 
 #[test]
-fn what_does_not_fit_into_a_bucket_takes_no_more_than_its_own_bytes() {
+fn buckets_are_made_at_once_where_most_are_missing_and_go_when_no_keys_come() {
     let mut table = Table::default();
-    let location = Location { segment: 1, offset: 2, len: 3 };
-    let more = |table: &Table| {
-        let bucket = table.bucket(1);
-        assert_eq!(bucket.more.capacity(), bucket.more.len());
-        (usize::from(bucket.used), bucket.more.len())
-    };
-    // One hash, so that all are in one bucket.
-    table.insert(1, &[0; ROOM - KEY - 30], location);
-    assert_eq!(more(&table), (ROOM - 30, 0));
-    table.insert(1, &[1; 30 - KEY], location);
-    assert_eq!(more(&table), (ROOM, 0));
-    table.insert(1, &[2; 300], location);
-    table.insert(1, b"", location);
-    assert_eq!(more(&table), (ROOM, 300 + 2 * KEY));
-    table.remove(1, &[2; 300]);
-    assert_eq!(more(&table), (ROOM, KEY));
-    table.remove(1, b"");
-    assert_eq!(more(&table), (ROOM, 0));
+    (0..3_000).for_each(|nth| change(&mut table, nth, true));
+    table.reserve(2_999);
+    assert_eq!(table.buckets, 1_000);
+    table.reserve(6_000);
+    assert_eq!(table.buckets, 3_000);
+    let get = |table: &Table, nth: u32| table.get(hash(&nth.to_be_bytes()), &nth.to_be_bytes());
+    assert!((0..3_000).all(|nth| get(&table, nth) == Some(location(nth))));
+    table.shrink();
+    assert_eq!(table.buckets, 3_000);
+    table.reserve(30_000);
+    assert_eq!(table.buckets, 11_000);
+    table.shrink();
+    assert_eq!(table.buckets, 4_001);
+    assert!((0..3_000).all(|nth| get(&table, nth) == Some(location(nth))));
 }
 
 #[test]
-fn every_cache_line_of_a_buckets_room_is_fetched() {
+fn keys_that_come_and_go_do_not_pile_up() {
     let mut table = Table::default();
-    let fetch = |table: &Table, hashes: &[u64]| table.fetch(hashes.iter().copied());
-    let (location, key) = (Location { segment: 1, offset: 2, len: 3 }, [0b0101; ROOM - KEY]);
-    table.insert(0b0011, &key, location);
-    // The hash stands in the first line, the key in the three others.
-    let touched = ROOM as u16 ^ 0b0011 ^ 0b0101 ^ 0b0101 ^ 0b0101;
-    assert_eq!(fetch(&table, &[0b0011]), touched);
-    assert_eq!(fetch(&table, &[0b0011, 0b0011]), 0);
-    assert_eq!(fetch(&table, &[0b0011, 0b0011, 0b0011]), touched);
+    let long = [7; 100 << 10];
+    change(&mut table, 1, true);
+    for nth in 0..20_000 {
+        change(&mut table, 2 + nth % 50, true);
+        if nth % 1_000 == 0 {
+            assert_eq!(table.insert(hash(&long), &long, location(nth)), None);
+            assert_eq!(table.remove(hash(&long), &long), Some(location(nth)));
+        }
+        change(&mut table, 2 + nth % 50, false);
+        assert!(table.bytes() <= 4 * (32 << 10), "{} bytes", table.bytes());
+    }
+    assert_eq!(table.remove(hash(&1u32.to_be_bytes()), &1u32.to_be_bytes()), Some(location(1)));
 }

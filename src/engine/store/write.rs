@@ -19,7 +19,7 @@
 use super::Inner;
 use super::disk::Disk;
 use super::header::Header;
-use super::index::{Changes, Index, Location};
+use super::index::{BYTES_MAX, Changes, Location};
 use super::record::{self, Kind};
 use crate::error::{KvsError, Result};
 
@@ -31,6 +31,7 @@ pub(super) const BATCH_BYTES_MAX: usize = 32 << 20;
 const BATCH_ROOM_BYTES_MAX: usize = 4 << 20;
 
 /// Records that are not written yet, in the form in which they will be.
+#[derive(Default)]
 pub(super) struct Batch {
     /// The records, to be appended to the active segment.
     pub(super) bytes: Vec<u8>,
@@ -41,11 +42,6 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// An empty one, for a store with this index.
-    pub(super) fn new(index: &Index) -> Batch {
-        Batch { bytes: Vec::new(), unsettled: Changes::of(index), replaced: Vec::new() }
-    }
-
     /// Empties it, and gives back the room that a common batch does not need.
     fn clear(&mut self) {
         self.bytes.clear();
@@ -56,6 +52,19 @@ impl Batch {
 }
 
 impl<D: Disk> Inner<D> {
+    /// Writes a user's record, and does the cleaning that it pays for.
+    pub(super) fn write(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
+        check_len("a key", key.len() as u64, record::KEY_BYTES_MAX as u64)?;
+        check_len("a value", value.len() as u64, record::VALUE_BYTES_MAX as u64)?;
+        if kind == Kind::Set {
+            check_len("the index with all keys", self.index.bytes(), BYTES_MAX)?;
+        }
+        self.prepare()?;
+        let written = self.stage(kind, key, value);
+        self.cleaner.pay(written.into());
+        if self.options.buffered { Ok(()) } else { self.commit(false) }
+    }
+
     /// Fails when an earlier sync did.
     pub(super) fn check_writable(&self) -> Result<()> {
         match &self.refused {
@@ -205,6 +214,11 @@ impl<D: Disk> Inner<D> {
         self.stage_record(Kind::Mark, b"", b"");
         self.commit(false)
     }
+}
+
+/// Fails when a length is over its limit.
+fn check_len(what: &'static str, len: u64, max: u64) -> Result<()> {
+    if len <= max { Ok(()) } else { Err(KvsError::TooLarge { what, len, max }) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_batch_keeps_room_for_a_common_one_and_gives_back_that_of_a_large_one() {
-    let mut batch = Batch::new(&Index::default());
+    let mut batch = Batch::default();
     batch.bytes.reserve(3 * BATCH_ROOM_BYTES_MAX);
     batch.replaced.reserve(3 * BATCH_ROOM_BYTES_MAX);
     batch.bytes.push(1);
