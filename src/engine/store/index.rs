@@ -137,12 +137,12 @@ impl Index {
         }
     }
 
-    /// Gets ready for so many more keys, or fewer: faster than as they come.
-    pub(crate) fn expect(&mut self, keys: usize) {
+    /// Gets ready for so many more keys, which may come or not.
+    pub(crate) fn expect(&mut self, keys: u64) {
         self.locations.reserve(keys);
     }
 
-    /// Gives back what is left of what [`expect`](Self::expect) made ready.
+    /// Gives back most of what [`expect`](Self::expect) got ready and no key needs.
     pub(crate) fn expect_no_more(&mut self) {
         self.locations.shrink();
     }

@@ -125,7 +125,7 @@ fn read<D: Disk>(
         let store = older.front().map_or(header.store, |oldest| oldest.header.store);
         check_header(&path, header, number, store)?;
         let mut segment = Segment::found(path, header, len, file);
-        let end = player.play(&mut segment)?;
+        let end = player.play(&mut segment, numbers.len() - older.len() - 1)?;
         if !matches!(end, End::Continued) {
             // Fails unless what this leaves unread is nothing but the newest, without a record.
             check_newest(directory, &segment, &end, newest)?;

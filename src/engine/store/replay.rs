@@ -39,10 +39,7 @@ pub(super) fn build<T>(read: impl FnOnce(&mut Player) -> Result<T>) -> Result<(T
         let (sender, receiver) = sync_channel::<Sent>(QUEUED_MAX);
         let mut index = Index::default();
         let enter = move || {
-            for Sent { changes, expected } in receiver {
-                index.play(&changes, |_| {});
-                index.expect(expected);
-            }
+            receiver.into_iter().for_each(|sent| sent.enter(&mut index));
             index.expect_no_more();
             index
         };
@@ -74,8 +71,22 @@ const QUEUED_MAX: usize = 16;
 struct Sent {
     /// What the next records do.
     changes: Changes,
-    /// How many more may follow from the same segment.
-    expected: usize,
+    /// How many more may follow.
+    expected: u64,
+}
+
+impl Sent {
+    /// Enters the changes in the index, which gets ready for more of their kind.
+    fn enter(self, index: &mut Index) {
+        let before = index.len();
+        index.play(&self.changes, |_| {});
+        index.expect(self.expected_keys(index.len().saturating_sub(before)));
+    }
+
+    /// How many keys may follow, if as many changes add one as did of these.
+    fn expected_keys(&self, added: usize) -> u64 {
+        self.expected.saturating_mul(added as u64) / self.changes.len().max(1) as u64
+    }
 }
 
 /// What playing a segment has found so far.
@@ -96,6 +107,9 @@ pub(super) struct Player {
     changes: Changes,
     /// Where in its segment the first of them is.
     unsent: u64,
+    /// Where the records would end if later segments were as long as this one, and
+    /// a part of it.
+    end: u64,
     /// What was read and not played yet.
     ahead: Ahead,
     /// The highest number of a segment that a record has retired.
@@ -106,14 +120,20 @@ impl Player {
     /// One that has played nothing.
     fn new(sender: SyncSender<Sent>) -> Player {
         let changes = Changes::with_capacity(SENT_CHANGES, SENT_KEY_BYTES);
-        Player { sender, changes, unsent: 0, ahead: Ahead::default(), retired: 0 }
+        Player { sender, changes, unsent: 0, end: 0, ahead: Ahead::default(), retired: 0 }
     }
 
-    /// Plays a segment as far as it is intact: what of it is in its file at first, has
-    /// as many bytes as were played and synced after. How it ends there.
-    pub(super) fn play<F: DiskFile>(&mut self, segment: &mut Segment<F>) -> Result<End> {
+    /// Plays a segment, which so many others follow, as far as it is intact: at first it
+    /// has all bytes of its file, after that what was played of them, and what is
+    /// known to have been synced. How it ends there.
+    pub(super) fn play<F: DiskFile>(
+        &mut self,
+        segment: &mut Segment<F>,
+        later: usize,
+    ) -> Result<End> {
         let mut ahead = std::mem::take(&mut self.ahead);
-        self.unsent = HEADER_BYTES as u64;
+        (self.unsent, self.end) =
+            (HEADER_BYTES as u64, segment.len.saturating_mul(1 + later as u64));
         // Nothing but a header, which is on the disk, needs no mark.
         let end = End::Whole { marked: true };
         let mut played = Played { len: HEADER_BYTES as u64, synced: 0, end };
@@ -122,7 +142,7 @@ impl Player {
             let bytes = ahead.whole_record(segment, played.len, READ_BYTES)?;
             damage = self.play_bytes(segment, bytes, &mut played)?;
         }
-        self.send(played.len, 0);
+        self.send(played.len);
         self.ahead = ahead;
         if let Some(damage) = damage {
             let tail = segment.bytes_from(played.len)?;
@@ -166,7 +186,7 @@ impl Player {
             rest = &rest[record.len()..];
             played.len += record.len() as u64;
             if self.is_full() {
-                self.send(played.len, segment.len - played.len);
+                self.send(played.len);
             }
         }
     }
@@ -197,14 +217,14 @@ impl Player {
         self.changes.len() == SENT_CHANGES || self.changes.key_bytes() >= SENT_KEY_BYTES
     }
 
-    /// Sends the changes, which end at `at` of a segment that has `left` more bytes, to
-    /// the index, which listens for as long as it is sent to.
-    fn send(&mut self, at: u64, left: u64) {
+    /// Sends the changes, which end at `at` of the segment, to the index, which listens
+    /// for as long as it is sent to.
+    fn send(&mut self, at: u64) {
         let none = Changes::with_capacity(SENT_CHANGES, SENT_KEY_BYTES);
         let changes = std::mem::replace(&mut self.changes, none);
         let bytes = at - std::mem::replace(&mut self.unsent, at);
-        let expected = changes.len() as u64 * left / bytes.max(1);
-        let _ = self.sender.send(Sent { changes, expected: expected as usize });
+        let expected = (self.end - at).saturating_mul(changes.len() as u64) / bytes.max(1);
+        let _ = self.sender.send(Sent { changes, expected });
     }
 }
 

@@ -30,6 +30,14 @@ use super::prefetch::prefetch;
 /// Keys to a bucket, on average, above which one more is added, and four times as
 /// many as those below which one is taken away. More saves memory, less saves chains.
 const BUCKET_FILL: usize = 3;
+/// Keys to a bucket, on average, that there are at the least when what was made at
+/// once for keys that did not come has been taken away.
+const SHRUNK_FILL: usize = 2;
+/// Keys for which buckets are made at once, at the most, or [`RESERVED_FACTOR`] times
+/// as many as there are, if that is more: a guess may be far too high.
+const RESERVED_KEYS: usize = 1 << 17;
+/// See [`RESERVED_KEYS`].
+const RESERVED_FACTOR: usize = 15;
 /// Buckets there may be: as many as a slot's bits of a hash tell apart.
 const BUCKETS_MAX: usize = HASHES as usize;
 /// Buckets that are allocated at a time.
@@ -124,18 +132,25 @@ impl Table {
         let location = self.entries.location(place);
         self.keys -= 1;
         // Two, as one for each removal would not keep up.
-        let _ = self.take_spare_bucket() && self.take_spare_bucket();
+        for _ in 0..2 {
+            if self.buckets > 1 && self.keys < self.buckets * BUCKET_FILL / 4 {
+                self.take_bucket();
+            }
+        }
         if let Some(sparse) = self.entries.remove(place) {
             self.move_entries(sparse);
         }
         Some(location)
     }
 
-    /// Makes at once the buckets that so many more keys will need, where those are
-    /// most of what there will be then: faster than one by one.
-    pub(crate) fn reserve(&mut self, more: usize) {
+    /// Makes buckets at once for the keys that may follow, when those there are will
+    /// soon be full: faster than one by one, as each is split but once.
+    pub(crate) fn reserve(&mut self, more: u64) {
+        let spare = (self.buckets * BUCKET_FILL).saturating_sub(self.keys);
+        let more = more.min(RESERVED_KEYS.max(RESERVED_FACTOR * self.keys) as u64) as usize;
         let buckets = ((self.keys + more) / BUCKET_FILL).min(BUCKETS_MAX);
-        if buckets < 2 * self.buckets {
+        // To put all slots into a table that is little larger would be slower.
+        if spare > self.keys / 8 || buckets < self.buckets + self.buckets / 4 {
             return;
         }
         let old = std::mem::replace(self, Table::with_buckets(buckets));
@@ -145,7 +160,9 @@ impl Table {
 
     /// Takes away the buckets that were made at once for keys that did not come.
     pub(crate) fn shrink(&mut self) {
-        while self.take_spare_bucket() {}
+        while self.buckets > self.keys / SHRUNK_FILL + 1 {
+            self.take_bucket();
+        }
     }
 
     /// The number of the bucket of a hash: its low bits, as many as the buckets
@@ -175,12 +192,8 @@ impl Table {
         self.put(&old);
     }
 
-    /// Takes the last bucket away and moves its slots to where they belong now, if
-    /// there are too many buckets; whether there were.
-    fn take_spare_bucket(&mut self) -> bool {
-        if self.buckets == 1 || self.keys >= self.buckets * BUCKET_FILL / 4 {
-            return false;
-        }
+    /// Takes the last of several buckets away and moves its slots to where they belong now.
+    fn take_bucket(&mut self) {
         self.buckets -= 1;
         self.mask = self.buckets.next_power_of_two() - 1;
         let last = self.chunks.last_mut().and_then(Vec::pop);
@@ -188,7 +201,6 @@ impl Table {
             self.chunks.pop();
         }
         last.iter().for_each(|Line(last)| self.put(last));
-        true
     }
 
     /// Puts the keys of a bucket that is no longer in the table into it.

@@ -79,22 +79,29 @@ fn there_are_as_many_buckets_as_the_keys_need_and_they_go_only_when_most_keys_ha
 }
 
 #[test]
-fn buckets_are_made_at_once_where_most_are_missing_and_go_when_no_keys_come() {
+fn buckets_are_made_at_once_when_they_will_be_full_and_go_when_no_keys_come() {
     let mut table = Table::default();
     (0..3_000).for_each(|nth| change(&mut table, nth, true));
-    table.reserve(2_999);
-    assert_eq!(table.buckets, 1_000);
-    table.reserve(6_000);
-    assert_eq!(table.buckets, 3_000);
-    let get = |table: &Table, nth: u32| table.get(hash(&nth.to_be_bytes()), &nth.to_be_bytes());
-    assert!((0..3_000).all(|nth| get(&table, nth) == Some(location(nth))));
+    let buckets_after = |table: &mut Table, more| {
+        table.reserve(more);
+        let key = |nth: u32| nth.to_be_bytes();
+        let get = |nth: u32| table.get(hash(&key(nth)), &key(nth));
+        assert!((0..3_000).all(|nth| get(nth) == Some(location(nth))));
+        table.buckets
+    };
+    // Too few more.
+    assert_eq!(buckets_after(&mut table, 749), 1_000);
+    assert_eq!(buckets_after(&mut table, 750), 1_250);
+    // Enough for a while.
+    assert_eq!(buckets_after(&mut table, u64::MAX), 1_250);
+    (3_000..3_400).for_each(|nth| change(&mut table, nth, true));
+    assert_eq!(buckets_after(&mut table, u64::MAX), (3_400 + RESERVED_KEYS) / BUCKET_FILL);
     table.shrink();
-    assert_eq!(table.buckets, 3_000);
-    table.reserve(30_000);
-    assert_eq!(table.buckets, 11_000);
-    table.shrink();
-    assert_eq!(table.buckets, 4_001);
-    assert!((0..3_000).all(|nth| get(&table, nth) == Some(location(nth))));
+    assert_eq!(buckets_after(&mut table, 0), 3_400 / SHRUNK_FILL + 1);
+    let most = RESERVED_KEYS as u32 / 15;
+    (3_400..2 * most).for_each(|nth| change(&mut table, nth, true));
+    let keys = 2 * most as usize;
+    assert_eq!(buckets_after(&mut table, u64::MAX), keys * (1 + RESERVED_FACTOR) / BUCKET_FILL);
 }
 
 #[test]
