@@ -5,7 +5,7 @@
 //! [`replay`](super::replay)).
 
 use super::disk::DiskFile;
-use super::record::{self, Damage};
+use super::record;
 use super::segment::Segment;
 use crate::error::Result;
 
@@ -55,9 +55,8 @@ impl Ahead {
         offset: u64,
         len: usize,
     ) -> Result<&[u8]> {
-        let first = record::decode(self.bytes(segment, offset, len)?, segment.header.salt);
-        let needed = if let Err(Damage::Cut(needed)) = first { needed } else { len };
-        self.bytes(segment, offset, needed)
+        let claimed = record::claimed_len(self.bytes(segment, offset, len)?);
+        self.bytes(segment, offset, len.max(claimed))
     }
 }
 

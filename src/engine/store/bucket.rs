@@ -18,7 +18,7 @@
 //! Not here: which bucket a hash belongs to, and the keys.
 //!
 //! Invariant: of a chain, only the first bucket may be empty
-//! (`a_chain_is_as_long_as_its_slots_need`).
+//! (`no_further_bucket_of_a_chain_is_empty`).
 
 /// Slots in a bucket.
 const SLOTS: usize = 6;
@@ -86,6 +86,7 @@ impl Bucket {
         while usize::from(bucket.used()) == SLOTS {
             bucket = bucket.more.get_or_insert_with(|| Box::new(Bucket::EMPTY));
         }
+        debug_assert!(place < PLACES, "more entries than there are places");
         let nth = usize::from(bucket.used());
         bucket.slots[nth] = (place << HASH_BITS) | (hash % HASHES);
         bucket.tags[nth] = tag(hash);

@@ -16,7 +16,7 @@ fn all(bucket: &Bucket) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_chain_is_as_long_as_its_slots_need() {
+fn no_further_bucket_of_a_chain_is_empty() {
     assert_eq!(size_of::<Bucket>(), 64);
     let mut bucket = Bucket::EMPTY;
     // Tags and low bits of every kind, some of them the same.

@@ -11,18 +11,20 @@
 //!
 //! So a key costs 20 bytes beside its own, and its share of a bucket: `make pauses`
 //! prints what that comes to. The place of an entry is a number, a step for every
-//! four bytes; that of the first in a chunk follows from the chunk's number. An entry
-//! that is longer than a chunk has one of its own length.
+//! four bytes; that of the first in a chunk follows from the chunk's number. A long
+//! entry has a chunk of its own.
 //!
-//! A new location is written over the old one. A removed entry stays, until half of
-//! its chunk is removed: then the table has the others added again and frees the
-//! chunk. So a removal moves half a chunk at the most, and about half of what
-//! there is is in use at the least.
+//! A new location is written over the old one. A removed entry stays, until about half
+//! of its chunk is removed: then the table has the others added again and gives the
+//! chunk back. So a removal moves half a chunk or little more.
 //!
 //! Not here: hashing, and which places are in use.
 //!
-//! Invariant: an entry stays where it is until it is removed, or its chunk is taken
-//! (`it_holds_what_a_hash_map_holds`).
+//! Invariants:
+//! * An entry stays where it is until it is removed, or its chunk is taken
+//!   (`it_holds_what_a_hash_map_holds`).
+//! * Of the chunks' bytes a quarter is in use at the least, but for one chunk
+//!   (`keys_that_come_and_go_do_not_pile_up`).
 
 use super::bucket::PLACES;
 use super::index::Location;
@@ -30,16 +32,19 @@ use super::prefetch::prefetch;
 use super::record::read_u32;
 use super::table::CACHE_LINE_BYTES;
 
-/// Bytes of a chunk, but for those with a longer entry.
+/// Bytes of a chunk, but for those of one long entry.
 const CHUNK_BYTES: usize = 32 << 10;
+/// Bytes of an entry from which on it has a chunk of its own: another chunk would be left
+/// emptier for it than this.
+const LONG_BYTES: usize = CHUNK_BYTES / 4;
 /// Bytes from one place to the next.
 const PLACE_BYTES: usize = 4;
-/// Places in a chunk; in a longer one only the first is used.
+/// Places in a chunk; in one with a long entry only the first is used.
 const CHUNK_PLACES: u64 = (CHUNK_BYTES / PLACE_BYTES) as u64;
-/// Bytes that the chunks may have in all, longer ones counted as common ones: half of
-/// what a bucket tells places apart in, as the order in which keys come and go decides
-/// how much of the chunks is in use. So a store that could be filled can be opened.
-pub(super) const BYTES_MAX: u64 = PLACES * PLACE_BYTES as u64 / 2;
+/// Chunks there may be, common ones for 128 GiB: half of those whose places a bucket
+/// tells apart. What comes and goes in another order may need more of them for the same
+/// keys, as when a store is opened.
+const CHUNKS_MAX: u64 = PLACES / CHUNK_PLACES / 2;
 
 /// Where the key's length stands in an entry.
 const KEY_LEN: usize = 4;
@@ -74,9 +79,14 @@ impl Default for Entries {
 }
 
 impl Entries {
-    /// Bytes of the chunks in use, longer ones counted as common ones.
-    pub(super) fn bytes(&self) -> u64 {
-        (self.chunks.len() - self.free.len()) as u64 * CHUNK_BYTES as u64
+    /// Whether no keys should be added any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.chunks_in_use() as u64 >= CHUNKS_MAX
+    }
+
+    /// How many chunks are not free.
+    pub(super) fn chunks_in_use(&self) -> usize {
+        self.chunks.len() - self.free.len()
     }
 
     /// The key of the entry at this place.
@@ -102,7 +112,7 @@ impl Entries {
         old
     }
 
-    /// Has the processor load the entry at this place, or most of a long one.
+    /// Has the processor load the entry at this place, of a long one where it begins.
     pub(super) fn prefetch(&self, place: u64) {
         let (chunk, at) = position(place);
         let bytes = &self.chunks[chunk].bytes[at..];
@@ -113,8 +123,7 @@ impl Entries {
     /// Adds an entry of a key with this hash; its place.
     pub(super) fn push(&mut self, hash: u64, key: &[u8], location: Location) -> u64 {
         let len = padded(KEY + key.len());
-        let place = self.make_room(len);
-        let bytes = &mut self.chunks[self.head].bytes;
+        let (place, bytes) = self.room(len);
         let end = bytes.len() + len;
         bytes.extend_from_slice(&head(hash, key, location));
         bytes.extend_from_slice(key);
@@ -124,28 +133,34 @@ impl Entries {
 
     /// Adds an entry that was in another chunk; its place.
     pub(super) fn push_again(&mut self, entry: &[u8]) -> u64 {
-        let place = self.make_room(entry.len());
-        self.chunks[self.head].bytes.extend_from_slice(entry);
+        let (place, bytes) = self.room(entry.len());
+        bytes.extend_from_slice(entry);
         place
     }
 
-    /// Sees to it that the chunk that entries are added to has room for so many bytes;
-    /// the place that they will have.
-    fn make_room(&mut self, len: usize) -> u64 {
-        if self.head == 0 || self.chunks[self.head].bytes.len() + len > CHUNK_BYTES {
-            self.begin_chunk(len);
-        }
-        first_place(self.head) + (self.chunks[self.head].bytes.len() / PLACE_BYTES) as u64
+    /// The place of a new entry of so many bytes, and what it is to be added to.
+    fn room(&mut self, len: usize) -> (u64, &mut Vec<u8>) {
+        let number = if len >= LONG_BYTES {
+            self.begin_chunk(len)
+        } else {
+            if self.head == 0 || self.chunks[self.head].bytes.len() + len > CHUNK_BYTES {
+                self.chunks[self.head].bytes.shrink_to_fit();
+                self.head = self.begin_chunk(CHUNK_BYTES);
+            }
+            self.head
+        };
+        let bytes = &mut self.chunks[number].bytes;
+        (first_place(number) + (bytes.len() / PLACE_BYTES) as u64, bytes)
     }
 
-    /// Begins a chunk that has room for so many bytes, and closes the one before.
-    fn begin_chunk(&mut self, len: usize) {
-        self.chunks[self.head].bytes.shrink_to_fit();
-        self.head = self.free.pop().unwrap_or_else(|| {
+    /// Begins a chunk that has room for so many bytes; its number.
+    fn begin_chunk(&mut self, len: usize) -> usize {
+        let number = self.free.pop().unwrap_or_else(|| {
             self.chunks.push(Chunk::default());
             self.chunks.len() - 1
         });
-        self.chunks[self.head].bytes.reserve_exact(len.max(CHUNK_BYTES));
+        self.chunks[number].bytes.reserve_exact(len);
+        number
     }
 
     /// Removes the entry at this place. The number of its chunk, if the others
@@ -156,7 +171,8 @@ impl Entries {
         chunk.removed += entry_len(&chunk.bytes, at);
         let is_head = number == self.head;
         let len = if is_head { CHUNK_BYTES } else { chunk.bytes.len() };
-        if chunk.removed < len / 2 {
+        // Not just a half: chunks that were filled together would have to be moved together.
+        if chunk.removed < len / 16 * (6 + number % 4) {
             return None;
         }
         if is_head {
@@ -165,13 +181,14 @@ impl Entries {
         Some(number)
     }
 
-    /// Takes the bytes out of a chunk, which is not to be used until it is freed.
+    /// Takes the bytes out of a chunk, whose places are not to be used until it is given
+    /// back.
     pub(super) fn take(&mut self, chunk: usize) -> Vec<u8> {
         std::mem::take(&mut self.chunks[chunk]).bytes
     }
 
     /// Lets a chunk that was taken be used again.
-    pub(super) fn free(&mut self, chunk: usize) {
+    pub(super) fn give_back(&mut self, chunk: usize) {
         self.free.push(chunk);
     }
 }

@@ -24,7 +24,8 @@ fn entries_stay_where_they_are_and_no_place_is_0() {
     let long = vec![1; 2 * CHUNK_BYTES];
     let place_of_long = entries.push(9, &long, location(9));
     let place_of_empty = entries.push(9, b"", location(10));
-    assert_eq!(entries.bytes(), 6 * CHUNK_BYTES as u64);
+    // One has no room; the empty key's fits behind the others.
+    assert_eq!(entries.chunks_in_use(), 1 + 4 + 1);
     assert!(places.iter().all(|place| *place != 0));
     for (nth, place) in (0u32..).zip(&places) {
         assert_eq!(entries.key(*place), nth.to_be_bytes());
@@ -38,48 +39,57 @@ fn entries_stay_where_they_are_and_no_place_is_0() {
 }
 
 #[test]
-fn a_chunk_goes_when_half_of_it_is_removed() {
+fn what_is_left_of_a_chunk_is_to_be_moved_when_about_half_is_removed() {
+    let (mut entries, places) = filled(6 * PER_CHUNK);
+    for (nth, chunk) in places.chunks(PER_CHUNK as usize).enumerate() {
+        let sparse: Vec<Option<usize>> = chunk.iter().map(|place| entries.remove(*place)).collect();
+        let kept = sparse.iter().position(Option::is_some).unwrap();
+        let (least, most) = (PER_CHUNK as usize * 6 / 16, PER_CHUNK as usize * 9 / 16);
+        assert!((least - 1..=most).contains(&kept), "{kept}");
+        assert_eq!(sparse[kept], Some(nth + 1));
+    }
+    // The one that entries were added to last is among them.
+    assert_eq!(entries.head, 0);
+}
+
+#[test]
+fn what_is_taken_is_added_again_and_the_chunk_used_again() {
     let (mut entries, places) = filled(2 * PER_CHUNK);
-    let half = PER_CHUNK as usize / 2;
-    let sparse: Vec<Option<usize>> =
-        places[..=half].iter().map(|place| entries.remove(*place)).collect();
-    assert!(sparse[..half - 1].iter().all(Option::is_none), "{sparse:?}");
-    assert_eq!(sparse[half], Some(1));
     let bytes = entries.take(1);
     let each: Vec<(u64, u64, &[u8])> = each(1, &bytes).collect();
     assert_eq!(each.len(), PER_CHUNK as usize);
-    let moved: Vec<u64> =
-        each[half + 1..].iter().map(|(_, _, entry)| entries.push_again(entry)).collect();
-    entries.free(1);
+    let moved: Vec<u64> = each.iter().map(|(_, _, entry)| entries.push_again(entry)).collect();
+    entries.give_back(1);
     for (nth, (place, hash, _)) in (0..).zip(&each) {
         assert_eq!((*place, *hash), (places[nth as usize], nth));
     }
-    for (nth, place) in (half as u32 + 1..).zip(moved) {
+    for (nth, place) in (0u32..).zip(moved) {
         assert_eq!(entries.key(place), nth.to_be_bytes());
         assert_eq!(entries.location(place), location(nth));
     }
-    // That which has no room, the second, and the one that was moved to.
-    assert_eq!((entries.chunks.len(), entries.bytes()), (4, 3 * CHUNK_BYTES as u64));
-    let last = entries.push(0, &[0; CHUNK_BYTES - KEY], location(0));
-    assert_eq!((position(last), entries.chunks.len()), ((1, 0), 4));
+    assert_eq!((entries.chunks.len(), entries.chunks_in_use()), (4, 3));
+    let long = entries.push(0, &[0; CHUNK_BYTES], location(0));
+    assert_eq!((position(long), entries.chunks.len()), ((1, 0), 4));
 }
 
 #[test]
-fn the_chunk_that_entries_are_added_to_goes_likewise() {
-    let (mut entries, places) = filled(PER_CHUNK / 2 + 2);
-    let sparse: Vec<Option<usize>> = places.iter().map(|place| entries.remove(*place)).collect();
-    assert_eq!(sparse[places.len() - 3], None);
-    assert_eq!(sparse[places.len() - 2], Some(1));
-    assert_eq!(entries.push(0, b"", location(0)), 2 * CHUNK_PLACES);
-}
-
-#[test]
-fn a_chunk_has_no_more_room_than_it_needs_once_it_is_closed() {
+fn a_long_entry_has_a_chunk_of_its_own_and_no_chunk_more_room_than_it_needs() {
     let mut entries = Entries::default();
-    let place = entries.push(0, b"key", location(0));
-    entries.push(1, &[1; CHUNK_BYTES], location(1));
-    let chunk = &entries.chunks[position(place).0].bytes;
-    assert_eq!((chunk.len(), chunk.capacity()), (24, 24));
-    let long = &entries.chunks[entries.head].bytes;
-    assert_eq!(long.capacity(), CHUNK_BYTES + KEY);
+    let short = entries.push(0, b"key", location(0));
+    let long = entries.push(1, &[1; LONG_BYTES - KEY], location(1));
+    let next = entries.push(2, &[2; LONG_BYTES - KEY - 4], location(2));
+    assert_eq!([short, long, next].map(position), [(1, 0), (2, 0), (1, 24)]);
+    let room = |entries: &Entries, nth: usize| entries.chunks[nth].bytes.capacity();
+    assert_eq!([1, 2].map(|nth| room(&entries, nth)), [CHUNK_BYTES, LONG_BYTES]);
+    assert_eq!(entries.remove(long), Some(2));
+    // Those that do not fit close the chunk.
+    (0..3).for_each(|nth| _ = entries.push(nth, &[3; LONG_BYTES - KEY - 4], location(3)));
+    assert_eq!([1, 3].map(|nth| room(&entries, nth)), [24 + 3 * (LONG_BYTES - 4), CHUNK_BYTES]);
+}
+
+#[test]
+fn there_are_places_for_twice_the_chunks_that_may_be_filled() {
+    assert!(!Entries::default().is_full());
+    assert_eq!(CHUNKS_MAX * CHUNK_PLACES * 2, PLACES);
+    assert_eq!(CHUNKS_MAX * CHUNK_BYTES as u64, 128 << 30);
 }

@@ -13,7 +13,6 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-pub(super) use super::entries::BYTES_MAX;
 use super::table::Table;
 
 /// Keys whose places in the table are prefetched together: enough that the waits
@@ -147,9 +146,9 @@ impl Index {
         self.locations.shrink();
     }
 
-    /// Bytes of memory that keys and locations take, about; up to [`BYTES_MAX`].
-    pub(crate) fn bytes(&self) -> u64 {
-        self.locations.bytes()
+    /// Whether no keys should be added any more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.locations.is_full()
     }
 
     /// The hash of a key. Unlike that of std for a slice it leaves the length out: no

@@ -188,6 +188,12 @@ fn decode_checked(
     Ok(Record { kind, synced, key, value })
 }
 
+/// Bytes that the record has which `bytes` begin with, if one does; what they say,
+/// unchecked. 0 where they say nothing.
+pub(super) fn claimed_len(bytes: &[u8]) -> usize {
+    decode_header(bytes).map_or(0, |(_, _, key, value)| HEADER_BYTES + key + value)
+}
+
 /// Kind, *synced* flag and the two lengths, each checked for itself.
 fn decode_header(bytes: &[u8]) -> Result<(Kind, bool, usize, usize), Damage> {
     let header = bytes.get(..HEADER_BYTES).ok_or(Damage::Cut(HEADER_BYTES))?;

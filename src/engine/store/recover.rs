@@ -137,7 +137,7 @@ fn read<D: Disk>(
         older.push_back(segment);
         progress.tell(older.len(), numbers.len());
     }
-    Err(missing(directory, newest + 1))
+    Err(missing(directory, newest.saturating_add(1)))
 }
 
 /// Makes the first segment of a store.
@@ -173,7 +173,7 @@ fn check_numbers<D: Disk>(directory: &Directory<D>, numbers: &[u32]) -> Result<(
 /// Fails unless the oldest segment is the one after the last that may be gone,
 /// or one that had been about to go.
 fn check_oldest<D: Disk>(directory: &Directory<D>, oldest: u32, retired: u32) -> Result<()> {
-    if oldest <= retired + 1 { Ok(()) } else { Err(missing(directory, retired + 1)) }
+    if oldest <= retired.saturating_add(1) { Ok(()) } else { Err(missing(directory, retired + 1)) }
 }
 
 /// Fails when a header is that of another segment.

@@ -123,9 +123,9 @@ impl Player {
         Player { sender, changes, unsent: 0, end: 0, ahead: Ahead::default(), retired: 0 }
     }
 
-    /// Plays a segment, which so many others follow, as far as it is intact: at first it
-    /// has all bytes of its file, after that what was played of them, and what is
-    /// known to have been synced. How it ends there.
+    /// Plays a segment, behind which there are `later` ones, as far as it is intact; how
+    /// it ends there. Its `len` is that of its file before, and after it the end of the
+    /// last intact record.
     pub(super) fn play<F: DiskFile>(
         &mut self,
         segment: &mut Segment<F>,
@@ -143,19 +143,23 @@ impl Player {
             damage = self.play_bytes(segment, bytes, &mut played)?;
         }
         self.send(played.len);
-        self.ahead = ahead;
         if let Some(damage) = damage {
+            // It may have room for all that a damaged length claimed.
+            drop(ahead);
             let tail = segment.bytes_from(played.len)?;
             if matches!(played.end, End::Continued) || !is_room(&tail) {
                 played.end = End::Damaged { reason: damage.to_string(), tail };
             }
+        } else {
+            self.ahead = ahead;
         }
         (segment.len, segment.synced) = (played.len, played.synced);
         Ok(played.end)
     }
 
-    /// Plays the next records of a segment, from what was read of it. What is wrong
-    /// where they end, unless that is but their end, behind at least one record.
+    /// Plays the next records of a segment, which begin where these bytes do. `None` where
+    /// the bytes end within a record, or with one, and one was played at least: there is
+    /// more to be read. Else what is wrong with the next one.
     fn play_bytes<F: DiskFile>(
         &mut self,
         segment: &Segment<F>,

@@ -68,7 +68,8 @@ impl<F: DiskFile> Segment<F> {
         Ok(segment)
     }
 
-    /// One whose file has `len` bytes, none of which is known to be on the disk.
+    /// One whose file has `len` bytes, none of which is known to be on the disk. What of
+    /// them are records is still to be found out, and `len` to be set.
     pub(crate) fn found(path: PathBuf, header: Header, len: u64, file: F) -> Segment<F> {
         let (dead, file) = (Dead::default(), Some(file));
         Segment { path, header, len, synced: 0, syncing: None, room: len, dead, file }

@@ -20,7 +20,8 @@
 //! * A key is in the one bucket that [`Table::bucket_number`] says, once.
 //! * No allocation is longer than a chunk of buckets, a chunk of entries, or an
 //!   entry, but for the lists of chunks.
-//! * An empty table has given its memory back, but for a chunk of each.
+//! * A table whose keys were all removed has given its memory back, but for a chunk of
+//!   each kind.
 
 use super::bucket::{Bucket, HASHES};
 use super::entries::{self, Entries};
@@ -38,11 +39,13 @@ const SHRUNK_FILL: usize = 2;
 const RESERVED_KEYS: usize = 1 << 17;
 /// See [`RESERVED_KEYS`].
 const RESERVED_FACTOR: usize = 15;
+/// Entries that are moved together, their buckets prefetched.
+const MOVED_ENTRIES: usize = 64;
 /// Buckets there may be: as many as a slot's bits of a hash tell apart.
 const BUCKETS_MAX: usize = HASHES as usize;
 /// Buckets that are allocated at a time.
 const CHUNK_BUCKETS: usize = 1024;
-/// Bytes that the processor loads at once; a smaller number would be true too.
+/// Bytes of a line of the processor's cache, which it loads at once.
 pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
 /// The table.
@@ -90,9 +93,9 @@ impl Table {
         self.keys
     }
 
-    /// Bytes that the keys and their locations take, about.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.entries.bytes()
+    /// Whether no keys should be added any more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.is_full()
     }
 
     /// Has the processor load the buckets of these hashes, and then the entries that
@@ -214,15 +217,20 @@ impl Table {
     /// Moves the entries that are left of a chunk to others.
     fn move_entries(&mut self, chunk: usize) {
         let bytes = self.entries.take(chunk);
-        for (place, hash, entry) in entries::each(chunk, &bytes) {
-            let number = self.bucket_number(hash);
-            let bucket = bucket_at(&mut self.chunks, number);
-            // The place of a removed one is in no bucket.
-            if bucket.remove(hash, &|found| found == place).is_some() {
-                bucket.push(hash, self.entries.push_again(entry));
+        let mut entries = entries::each(chunk, &bytes).peekable();
+        while entries.peek().is_some() {
+            let group: Vec<_> = entries.by_ref().take(MOVED_ENTRIES).collect();
+            group.iter().for_each(|(_, hash, _)| prefetch(self.bucket(*hash).first_byte()));
+            for (place, hash, entry) in group {
+                let number = self.bucket_number(hash);
+                let bucket = bucket_at(&mut self.chunks, number);
+                // The place of a removed one is in no bucket.
+                if bucket.remove(hash, &|found| found == place).is_some() {
+                    bucket.push(hash, self.entries.push_again(entry));
+                }
             }
         }
-        self.entries.free(chunk);
+        self.entries.give_back(chunk);
     }
 }
 

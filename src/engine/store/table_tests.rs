@@ -41,7 +41,8 @@ fn it_holds_what_a_hash_map_holds() {
         assert_eq!(table.remove(hash(key), key), Some(*location));
         assert_eq!(table.get(hash(key), key), None);
     }
-    assert_eq!((table.len(), table.chunks.len(), table.bytes()), (0, 1, 64 << 10));
+    assert_eq!((table.len(), table.chunks.len()), (0, 1));
+    assert!(table.entries.chunks_in_use() <= 2);
     // The last of all removals may leave some more than one.
     assert!(table.buckets < 8, "{} buckets", table.buckets);
 }
@@ -107,16 +108,43 @@ fn buckets_are_made_at_once_when_they_will_be_full_and_go_when_no_keys_come() {
 #[test]
 fn keys_that_come_and_go_do_not_pile_up() {
     let mut table = Table::default();
-    let long = [7; 100 << 10];
-    change(&mut table, 1, true);
-    for nth in 0..20_000 {
-        change(&mut table, 2 + nth % 50, true);
-        if nth % 1_000 == 0 {
-            assert_eq!(table.insert(hash(&long), &long, location(nth)), None);
-            assert_eq!(table.remove(hash(&long), &long), Some(location(nth)));
-        }
-        change(&mut table, 2 + nth % 50, false);
-        assert!(table.bytes() <= 4 * (32 << 10), "{} bytes", table.bytes());
+    let mut lens = [4, 36, 4_000, 8_000, 9_000, 15_000, 20_000, 40_000].into_iter().cycle();
+    let come_and_go = |table: &mut Table, nth: u32, len| {
+        let key = vec![nth as u8; len];
+        assert_eq!(table.insert(hash(&key), &key, location(nth)), None);
+        assert_eq!(table.remove(hash(&key), &key), Some(location(nth)));
+    };
+    // Without any that stays, and beside some that do.
+    for nth in 0..10_000 {
+        come_and_go(&mut table, nth, lens.next().unwrap());
+        come_and_go(&mut table, nth, if nth % 2 == 0 { 15_000 } else { 20_000 });
+        assert!(table.entries.chunks_in_use() <= 3, "{}", table.entries.chunks_in_use());
     }
-    assert_eq!(table.remove(hash(&1u32.to_be_bytes()), &1u32.to_be_bytes()), Some(location(1)));
+    for nth in 0..10_000 {
+        change(&mut table, nth, true);
+        come_and_go(&mut table, nth, 1_000 + nth as usize % 7_000);
+    }
+    assert!(
+        (0..10_000u32).all(|nth| table.get(hash(&nth.to_be_bytes()), &nth.to_be_bytes()).is_some())
+    );
+    let needed = 10_000 * 24 / (32 << 10);
+    assert!(table.entries.chunks_in_use() <= 4 * needed, "{}", table.entries.chunks_in_use());
+}
+
+/// As each removal may move what is left of a chunk, the chunks must not come to that
+/// together.
+#[test]
+fn chunks_that_were_filled_together_are_not_moved_together() {
+    let mut table = Table::default();
+    (0..100_000).for_each(|nth| change(&mut table, nth, true));
+    let full = table.entries.chunks_in_use();
+    // Every 7,919th after the other, so that all chunks lose as many.
+    let mut removed = (0..100_000u64).map(|nth| (nth * 7_919 % 100_000) as u32);
+    let mut in_use = vec![full];
+    while in_use.len() <= 10 {
+        removed.by_ref().take(5_000).for_each(|nth| change(&mut table, nth, false));
+        in_use.push(table.entries.chunks_in_use());
+    }
+    let most = in_use.windows(2).map(|pair| pair[0].saturating_sub(pair[1])).max();
+    assert!(most < Some(full / 4), "{in_use:?}");
 }

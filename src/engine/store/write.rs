@@ -19,7 +19,7 @@
 use super::Inner;
 use super::disk::Disk;
 use super::header::Header;
-use super::index::{BYTES_MAX, Changes, Location};
+use super::index::{Changes, Location};
 use super::record::{self, Kind};
 use crate::error::{KvsError, Result};
 
@@ -56,8 +56,9 @@ impl<D: Disk> Inner<D> {
     pub(super) fn write(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
         check_len("a key", key.len() as u64, record::KEY_BYTES_MAX as u64)?;
         check_len("a value", value.len() as u64, record::VALUE_BYTES_MAX as u64)?;
-        if kind == Kind::Set {
-            check_len("the index with all keys", self.index.bytes(), BYTES_MAX)?;
+        if kind == Kind::Set && self.index.is_full() {
+            let full = std::io::ErrorKind::OutOfMemory.into();
+            return Err(KvsError::io("the index has as many keys as it can")(full));
         }
         self.prepare()?;
         let written = self.stage(kind, key, value);
