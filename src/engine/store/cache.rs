@@ -110,9 +110,10 @@ impl Cache {
         let slot = self.slot(location.segment, location.offset / BLOCK_BYTES as u32);
         let start = slot * BLOCK_BYTES + location.offset as usize % BLOCK_BYTES;
         prefetch(&self.tags[slot]);
-        // The least that a record has, and the line behind it, as most reach there.
-        let lines = [self.bytes.get(start), self.bytes.get(start + CACHE_LINE_BYTES)];
-        lines.into_iter().flatten().for_each(prefetch);
+        // The lines of a common record; the others of a long one follow by themselves.
+        for at in [0, CACHE_LINE_BYTES, location.len as usize - 1] {
+            self.bytes.get(start + at).into_iter().for_each(prefetch);
+        }
     }
 
     /// The slot that a block may be in.
