@@ -88,8 +88,10 @@ fn a_long_entry_has_a_chunk_of_its_own_and_no_chunk_more_room_than_it_needs() {
 }
 
 #[test]
-fn there_are_places_for_twice_the_chunks_that_may_be_filled() {
-    assert!(!Entries::default().is_full());
-    assert_eq!(CHUNKS_MAX * CHUNK_PLACES * 2, PLACES);
-    assert_eq!(CHUNKS_MAX * CHUNK_BYTES as u64, 128 << 30);
+fn a_chunk_is_filled_to_its_last_byte() {
+    let (mut entries, per_chunk) = (Entries::default(), CHUNK_BYTES / 32);
+    for nth in 0..per_chunk {
+        assert_eq!(position(entries.push(0, &[0; 32 - KEY], location(0))), (1, nth * 32));
+    }
+    assert_eq!(position(entries.push(0, b"", location(0))), (2, 0));
 }
