@@ -47,8 +47,8 @@ impl Ahead {
         Ok(&self.bytes[from..self.bytes.len().min(from + len)])
     }
 
-    /// [`bytes`](Self::bytes), or more, so that the record which begins there, if one
-    /// does, is whole.
+    /// [`bytes`](Self::bytes), but at least the whole record that begins there, by the
+    /// lengths that it claims.
     pub(super) fn whole_record<F: DiskFile>(
         &mut self,
         segment: &Segment<F>,

@@ -1,15 +1,15 @@
 //! A bucket of the [`Table`](super::table): for each of its keys some bits of the
 //! hash, and the place of the [entry](super::entries).
 //!
-//! It takes 64 bytes, a line of the processor's cache:
+//! It takes 64 bytes, a line of the processor's cache (on 64 bits):
 //!
 //! ```text
 //! offset  bytes  field
 //!      0      6  tags, one to a slot: bits 24 to 31 of the hash
 //!      6      1  not used
 //!      7      1  how many slots are in use
-//!      8     48  slots: place above 28 bits, the lowest ones of the hash in them
-//!     56      8  a further bucket, for what did not fit
+//!      8     48  slots, each a place in the upper 36 bits and the low 28 bits of the hash
+//!     56      8  the next bucket of the chain, for what did not fit
 //! ```
 //!
 //! A look-up compares the tags of all slots at once, as bytes of one number, and
@@ -17,7 +17,7 @@
 //!
 //! Not here: which bucket a hash belongs to, and the keys.
 //!
-//! Invariant: of a chain, only the first bucket may be empty
+//! Invariant: no bucket of a chain is empty but the first
 //! (`no_further_bucket_of_a_chain_is_empty`).
 
 /// Slots in a bucket.
@@ -34,12 +34,13 @@ pub(super) const HASHES: u64 = 1 << HASH_BITS;
 pub(super) const PLACES: u64 = 1 << (u64::BITS - HASH_BITS);
 
 /// A bucket, or a further one of a chain.
+#[repr(C)]
 pub(super) struct Bucket {
     /// The tag of each slot in use, and how many are.
     tags: [u8; 8],
     /// In no order; the first ones are in use.
     slots: [u64; SLOTS],
-    /// Further ones.
+    /// The next bucket of the chain, for what did not fit.
     more: Option<Box<Bucket>>,
 }
 
@@ -47,7 +48,7 @@ impl Bucket {
     /// One without slots in use.
     pub(super) const EMPTY: Bucket = Bucket { tags: [0; 8], slots: [0; SLOTS], more: None };
 
-    /// Where it is in memory.
+    /// Its first byte, for who prefetches it.
     pub(super) fn first_byte(&self) -> &u8 {
         &self.tags[0]
     }
@@ -63,12 +64,12 @@ impl Bucket {
         }
     }
 
-    /// A place that may be that of a key with this hash, those of the chain left out.
+    /// The place of a key that may have this hash; the rest of the chain is not looked at.
     pub(super) fn guess(&self, hash: u64) -> Option<u64> {
         self.position(hash, |_| true).map(|nth| self.place(nth))
     }
 
-    /// Hash, as much as is known of it, and place of each key.
+    /// Hands on the low 32 bits of each key's hash, and its place.
     pub(super) fn each(&self, mut visit: impl FnMut(u64, u64)) {
         let mut next = Some(self);
         while let Some(bucket) = next {
@@ -133,9 +134,10 @@ impl Bucket {
         None
     }
 
-    /// The highest bit of each byte that stands where a slot in use has the tag of this
-    /// hash; it may stand behind such a one too where there is none, as the subtraction
-    /// borrows (Mycroft, 1987).
+    /// The highest bit of each byte where a slot in use has this hash's tag (Mycroft,
+    /// 1987). The subtraction borrows, so the byte after such a one may be taken for one
+    /// too, if it differs in its lowest bit alone; that bit is in the slot as well, which
+    /// tells them apart.
     fn candidates(&self, hash: u64) -> u64 {
         const LOW: u64 = u64::from_le_bytes([1; 8]);
         let different = u64::from_le_bytes(self.tags) ^ (u64::from(tag(hash)) * LOW);

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_prefetched_is_whatever_a_location_can_be() {
+    fn no_location_is_too_far_to_be_prefetched() {
         let at = |segment, offset| Location { segment, offset, len: 100 };
         for cache in [full_cache(), Cache::new(0, 1).unwrap()] {
             for offset in [0, 4_095, 9_100, u32::MAX] {

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! So a key costs 20 bytes beside its own, and its share of a bucket: `make pauses`
-//! prints what that comes to. The place of an entry is a number, a step for every
-//! four bytes; that of the first in a chunk follows from the chunk's number. A long
+//! prints what that comes to. The place of an entry is a number: [`CHUNK_PLACES`] for
+//! each chunk before its own, and one for every four bytes before it there. A long
 //! entry has a chunk of its own.
 //!
 //! A new location is written over the old one. A removed entry stays, until about half
@@ -22,7 +22,7 @@
 //!
 //! Invariants:
 //! * An entry stays where it is until it is removed, or its chunk is taken
-//!   (`it_holds_what_a_hash_map_holds`).
+//!   (`entries_stay_where_they_are`).
 //! * Of the chunks' bytes a quarter is in use at the least, but for one chunk
 //!   (`keys_that_come_and_go_do_not_pile_up`).
 
@@ -34,16 +34,16 @@ use super::table::CACHE_LINE_BYTES;
 
 /// Bytes of a chunk, but for those of one long entry.
 const CHUNK_BYTES: usize = 32 << 10;
-/// Bytes of an entry from which on it has a chunk of its own: another chunk would be left
-/// emptier for it than this.
+/// Bytes of an entry from which on it has a chunk of its own. Shorter ones share, so that
+/// less than this is left over at the end of a chunk.
 const LONG_BYTES: usize = CHUNK_BYTES / 4;
 /// Bytes from one place to the next.
 const PLACE_BYTES: usize = 4;
 /// Places in a chunk; in one with a long entry only the first is used.
 const CHUNK_PLACES: u64 = (CHUNK_BYTES / PLACE_BYTES) as u64;
-/// Chunks there may be, common ones for 128 GiB: half of those whose places a bucket
-/// tells apart. What comes and goes in another order may need more of them for the same
-/// keys, as when a store is opened. Few in unit tests, so that one can fill them.
+/// Chunks in use from which on no key should be added: 128 GiB of common ones. There are
+/// places for twice as many, as the same keys may take more chunks when they come in
+/// another order, as when a store is opened. Few in unit tests, so that one can fill them.
 const CHUNKS_MAX: u64 = if cfg!(test) { 512 } else { PLACES / CHUNK_PLACES / 2 };
 
 /// Where the key's length stands in an entry.
@@ -54,12 +54,13 @@ const LOCATION: usize = KEY_LEN + 4;
 const KEY: usize = LOCATION + 12;
 
 /// The entries.
+#[derive(Default)]
 pub(super) struct Entries {
-    /// The chunks. The first has no room, so that no place is 0.
+    /// The chunks, in use or free.
     chunks: Vec<Chunk>,
-    /// The number of the chunk that entries are added to.
-    head: usize,
-    /// The numbers of the other chunks that have no entries.
+    /// The number of the chunk that entries are added to, if there is one.
+    head: Option<usize>,
+    /// The numbers of those that are free.
     free: Vec<usize>,
 }
 
@@ -72,19 +73,13 @@ struct Chunk {
     removed: usize,
 }
 
-impl Default for Entries {
-    fn default() -> Entries {
-        Entries { chunks: vec![Chunk::default()], head: 0, free: Vec::new() }
-    }
-}
-
 impl Entries {
     /// Whether no keys should be added any more.
     pub(super) fn is_full(&self) -> bool {
         self.chunks_in_use() as u64 >= CHUNKS_MAX
     }
 
-    /// How many chunks are not free.
+    /// How many chunks are in use.
     pub(super) fn chunks_in_use(&self) -> usize {
         self.chunks.len() - self.free.len()
     }
@@ -112,11 +107,11 @@ impl Entries {
         old
     }
 
-    /// Has the processor load the entry at this place, of a long one where it begins.
+    /// Has the processor load the entry at this place, of a long one the beginning.
     pub(super) fn prefetch(&self, place: u64) {
         let (chunk, at) = position(place);
         let bytes = &self.chunks[chunk].bytes[at..];
-        // A common one may reach into the next line.
+        // A short one may reach into the next line.
         [bytes.first(), bytes.get(CACHE_LINE_BYTES / 2)].into_iter().flatten().for_each(prefetch);
     }
 
@@ -140,14 +135,14 @@ impl Entries {
 
     /// The place of a new entry of so many bytes, and what it is to be added to.
     fn room(&mut self, len: usize) -> (u64, &mut Vec<u8>) {
-        let number = if len >= LONG_BYTES {
-            self.begin_chunk(len)
-        } else {
-            if self.head == 0 || self.chunks[self.head].bytes.len() + len > CHUNK_BYTES {
-                self.chunks[self.head].bytes.shrink_to_fit();
-                self.head = self.begin_chunk(CHUNK_BYTES);
+        let number = match self.head {
+            _ if len >= LONG_BYTES => self.begin_chunk(len),
+            Some(head) if self.chunks[head].bytes.len() + len <= CHUNK_BYTES => head,
+            full => {
+                full.into_iter().for_each(|full| self.chunks[full].bytes.shrink_to_fit());
+                let new = self.begin_chunk(CHUNK_BYTES);
+                *self.head.insert(new)
             }
-            self.head
         };
         let bytes = &mut self.chunks[number].bytes;
         (first_place(number) + (bytes.len() / PLACE_BYTES) as u64, bytes)
@@ -169,14 +164,14 @@ impl Entries {
         let (number, at) = position(place);
         let chunk = &mut self.chunks[number];
         chunk.removed += entry_len(&chunk.bytes, at);
-        let is_head = number == self.head;
+        let is_head = self.head == Some(number);
         let len = if is_head { CHUNK_BYTES } else { chunk.bytes.len() };
         // Not just a half: chunks that were filled together would have to be moved together.
         if chunk.removed < len / 16 * (6 + number % 4) {
             return None;
         }
         if is_head {
-            self.head = 0;
+            self.head = None;
         }
         Some(number)
     }

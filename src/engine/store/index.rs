@@ -21,6 +21,8 @@ const PREFETCHED_KEYS: usize = 64;
 
 /// Bytes of room for keys that an empty list of changes keeps.
 const KEPT_KEY_BYTES: usize = 1 << 20;
+/// Changes that such a list keeps room for.
+const KEPT_CHANGES: usize = 1 << 16;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl Changes {
         self.keys.clear();
         self.keys.shrink_to(KEPT_KEY_BYTES);
         self.entries.clear();
-        self.entries.shrink_to(KEPT_KEY_BYTES / size_of::<Location>());
+        self.entries.shrink_to(KEPT_CHANGES);
     }
 }
 
@@ -101,8 +103,8 @@ impl Index {
         self.remove_hashed(self.hash(key), key)
     }
 
-    /// Where the newest record of each of these keys is: the same as a call for each,
-    /// but the waits for memory overlap.
+    /// Where the newest record of each of these keys, which are few, is: the same as a
+    /// call for each, but the waits for memory overlap.
     pub(crate) fn get_all<'a>(
         &self,
         keys: impl Iterator<Item = &'a [u8]> + Clone,
@@ -141,7 +143,8 @@ impl Index {
         self.locations.reserve(keys);
     }
 
-    /// Gives back most of what [`expect`](Self::expect) got ready and no key needs.
+    /// Takes away what [`expect`](Self::expect) got ready and no key came for; the
+    /// allocator may keep it.
     pub(crate) fn expect_no_more(&mut self) {
         self.locations.shrink();
     }

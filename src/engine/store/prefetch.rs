@@ -7,8 +7,8 @@
 //!
 //! Not here: what is needed.
 
-/// Has the processor load the line of its cache in which this value begins, beside what
-/// follows where it can.
+/// Has the processor begin to load the line of its cache in which this value begins, and
+/// not wait for it, where it can.
 pub(super) fn prefetch<T: Copy>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {

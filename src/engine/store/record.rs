@@ -188,8 +188,8 @@ fn decode_checked(
     Ok(Record { kind, synced, key, value })
 }
 
-/// Bytes that the record has which `bytes` begin with, if one does; what they say,
-/// unchecked. 0 where they say nothing.
+/// The length that the record at the start of `bytes` claims, unchecked; 0 where there is
+/// no header that can be one.
 pub(super) fn claimed_len(bytes: &[u8]) -> usize {
     decode_header(bytes).map_or(0, |(_, _, key, value)| HEADER_BYTES + key + value)
 }

@@ -46,7 +46,8 @@ pub(super) fn build<T>(read: impl FnOnce(&mut Player) -> Result<T>) -> Result<(T
         let thread = std::thread::Builder::new().name("kvs index".to_owned());
         let context = "cannot start a thread to build the index";
         let thread = thread.spawn_scoped(scope, enter).map_err(KvsError::io(context))?;
-        // Else it may wait for the processor that this thread has, beside an idle one.
+        // Lets the new thread start on another processor: the system may have put it behind
+        // this one, for as long as two milliseconds.
         std::thread::yield_now();
         let mut player = Player::new(sender);
         let found = read(&mut player);
@@ -62,7 +63,7 @@ const READ_BYTES: usize = 256 << 10;
 /// Changes that are sent together: so many that sending costs nothing, so
 /// few that they stay in the processor's cache.
 const SENT_CHANGES: usize = 1024;
-/// Bytes of keys that are sent together, but for one key.
+/// Bytes of keys from which on changes are sent; the last key may go beyond.
 const SENT_KEY_BYTES: usize = 64 << 10;
 /// Sendings that may wait for the index.
 const QUEUED_MAX: usize = 16;
@@ -71,7 +72,7 @@ const QUEUED_MAX: usize = 16;
 struct Sent {
     /// What the next records do.
     changes: Changes,
-    /// How many more may follow.
+    /// How many more changes may follow.
     expected: u64,
 }
 
@@ -107,11 +108,9 @@ pub(super) struct Player {
     changes: Changes,
     /// Where in its segment the first of them is.
     unsent: u64,
-    /// Where the records would end if later segments were as long as this one, and
-    /// a part of it.
+    /// Where the records would end if each later segment were as long as this one and
+    /// joined on to it.
     end: u64,
-    /// What was read and not played yet.
-    ahead: Ahead,
     /// The highest number of a segment that a record has retired.
     pub(super) retired: u32,
 }
@@ -120,7 +119,7 @@ impl Player {
     /// One that has played nothing.
     fn new(sender: SyncSender<Sent>) -> Player {
         let changes = Changes::with_capacity(SENT_CHANGES, SENT_KEY_BYTES);
-        Player { sender, changes, unsent: 0, end: 0, ahead: Ahead::default(), retired: 0 }
+        Player { sender, changes, unsent: 0, end: 0, retired: 0 }
     }
 
     /// Plays a segment, behind which there are `later` ones, as far as it is intact; how
@@ -131,7 +130,7 @@ impl Player {
         segment: &mut Segment<F>,
         later: usize,
     ) -> Result<End> {
-        let mut ahead = std::mem::take(&mut self.ahead);
+        let mut ahead = Ahead::default();
         (self.unsent, self.end) =
             (HEADER_BYTES as u64, segment.len.saturating_mul(1 + later as u64));
         // Nothing but a header, which is on the disk, needs no mark.
@@ -150,8 +149,6 @@ impl Player {
             if matches!(played.end, End::Continued) || !is_room(&tail) {
                 played.end = End::Damaged { reason: damage.to_string(), tail };
             }
-        } else {
-            self.ahead = ahead;
         }
         (segment.len, segment.synced) = (played.len, played.synced);
         Ok(played.end)

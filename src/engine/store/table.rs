@@ -18,27 +18,28 @@
 //!
 //! Invariants (`it_holds_what_a_hash_map_holds`):
 //! * A key is in the one bucket that [`Table::bucket_number`] says, once.
-//! * No allocation is longer than a chunk of buckets, a chunk of entries, or an
-//!   entry, but for the lists of chunks.
+//! * No allocation is longer than a chunk of buckets, a chunk of entries, or an entry,
+//!   but for the lists of chunks
+//!   (`a_long_entry_has_a_chunk_of_its_own_and_no_chunk_more_room_than_it_needs`).
 //! * A table whose keys were all removed has given its memory back, but for a chunk of
-//!   each kind.
+//!   each kind and the lists of chunks.
 
 use super::bucket::{Bucket, HASHES};
 use super::entries::{self, Entries};
 use super::index::Location;
 use super::prefetch::prefetch;
 
-/// Keys to a bucket, on average, above which one more is added, and four times as
-/// many as those below which one is taken away. More saves memory, less saves chains.
+/// Above so many keys to a bucket, on average, one is added; below a quarter of that, one
+/// is taken away. More saves memory, less saves chains.
 const BUCKET_FILL: usize = 3;
-/// Keys to a bucket, on average, that there are at the least when what was made at
-/// once for keys that did not come has been taken away.
+/// Keys to a bucket that [`Table::shrink`] leaves, on average, at the least.
 const SHRUNK_FILL: usize = 2;
-/// Keys for which buckets are made at once, at the most, or [`RESERVED_FACTOR`] times
-/// as many as there are, if that is more: a guess may be far too high.
+/// A guess of keys to come is believed up to so many, or up to [`RESERVED_FACTOR`] times
+/// as many as there are, if that is more: where early records are short and later ones
+/// long it is far too high, and the allocator may keep what is given back.
 const RESERVED_KEYS: usize = 1 << 17;
 /// See [`RESERVED_KEYS`].
-const RESERVED_FACTOR: usize = 15;
+const RESERVED_FACTOR: usize = 3;
 /// Entries that are moved together, their buckets prefetched.
 const MOVED_ENTRIES: usize = 64;
 /// Buckets there may be: as many as a slot's bits of a hash tell apart.
@@ -146,8 +147,8 @@ impl Table {
         Some(location)
     }
 
-    /// Makes buckets at once for the keys that may follow, when those there are will
-    /// soon be full: faster than one by one, as each is split but once.
+    /// Makes buckets at once for the keys that may follow, when those there are will soon
+    /// be full: faster than one by one, where the slots of a key are moved again and again.
     pub(crate) fn reserve(&mut self, more: u64) {
         let spare = (self.buckets * BUCKET_FILL).saturating_sub(self.keys);
         let more = more.min(RESERVED_KEYS.max(RESERVED_FACTOR * self.keys) as u64) as usize;

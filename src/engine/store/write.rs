@@ -56,6 +56,7 @@ impl<D: Disk> Inner<D> {
     pub(super) fn write(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
         check_len("a key", key.len() as u64, record::KEY_BYTES_MAX as u64)?;
         check_len("a value", value.len() as u64, record::VALUE_BYTES_MAX as u64)?;
+        // Overwriting is refused too: to look first would cost every write.
         if kind == Kind::Set && self.index.is_full() {
             let full = std::io::ErrorKind::OutOfMemory.into();
             return Err(KvsError::io("the index has as many keys as it can")(full));
