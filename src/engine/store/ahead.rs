@@ -25,7 +25,7 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// `len` bytes of a segment from `offset` on, or as many as there are.
-    pub(super) fn bytes<F: DiskFile>(
+    fn bytes<F: DiskFile>(
         &mut self,
         segment: &Segment<F>,
         offset: u64,

@@ -1,10 +1,10 @@
 //! The index in memory: where the newest record of each key is, and how many
 //! bytes are live.
 //!
-//! It is the only place that counts live bytes, and replay and writes go
-//! through the same three calls, so that a running store and one just opened
-//! count alike (`an_opened_store_counts_as_the_running_one_did`). Dead bytes are
-//! what else is in the segments: overwritten values, tombstones, marks, headers.
+//! It is the only place that counts live bytes, and replay and writes both go
+//! through [`Index::play`], so that a running store and one just opened count alike
+//! (`an_opened_store_counts_as_the_running_one_did`). Dead bytes are what else is in
+//! the segments: overwritten values, tombstones, marks, headers.
 //!
 //! Not here: bytes on disk, and what to do about dead ones.
 //!

@@ -2,7 +2,7 @@
 //!
 //! Two threads share the work while a store is opened.
 //!
-//! Not here: files, and what to do about a segment that ends early
+//! Not here: which segments there are, and what to do about one that ends early
 //! ([`recover`](mod@super::recover)).
 //!
 //! Invariant: playing the segments of a store in order gives the map that its
@@ -18,6 +18,17 @@ use super::index::{Changes, Index, Location};
 use super::record::{self, Damage, Kind, Record};
 use super::segment::Segment;
 use crate::error::{KvsError, Result};
+
+/// Bytes of a segment that are read and played at a time: few enough that they are still in the
+/// processor's cache when they are looked at.
+const RUN_BYTES: usize = 256 << 10;
+/// Changes that are sent together: so many that sending costs nothing, so
+/// few that they stay in the processor's cache.
+const SENT_CHANGES: usize = 1024;
+/// Bytes of keys from which on changes are sent; the last key may go beyond.
+const SENT_KEY_BYTES: usize = 64 << 10;
+/// Sendings that may wait for the index.
+const QUEUED_MAX: usize = 16;
 
 /// How a segment ends.
 pub(super) enum End {
@@ -56,17 +67,6 @@ pub(super) fn build<T>(read: impl FnOnce(&mut Player) -> Result<T>) -> Result<(T
         Ok((found?, index))
     })
 }
-
-/// Bytes of a segment that are read at a time: few enough that they are still in the
-/// processor's cache when they are looked at.
-const READ_BYTES: usize = 256 << 10;
-/// Changes that are sent together: so many that sending costs nothing, so
-/// few that they stay in the processor's cache.
-const SENT_CHANGES: usize = 1024;
-/// Bytes of keys from which on changes are sent; the last key may go beyond.
-const SENT_KEY_BYTES: usize = 64 << 10;
-/// Sendings that may wait for the index.
-const QUEUED_MAX: usize = 16;
 
 /// What goes to the thread that builds the index.
 struct Sent {
@@ -110,7 +110,7 @@ pub(super) struct Player {
     unsent: u64,
     /// Where the records would end if each later segment were as long as this one and
     /// joined on to it.
-    end: u64,
+    guessed_end: u64,
     /// The highest number of a segment that a record has retired.
     pub(super) retired: u32,
 }
@@ -119,7 +119,7 @@ impl Player {
     /// One that has played nothing.
     fn new(sender: SyncSender<Sent>) -> Player {
         let changes = Changes::with_capacity(SENT_CHANGES, SENT_KEY_BYTES);
-        Player { sender, changes, unsent: 0, end: 0, retired: 0 }
+        Player { sender, changes, unsent: 0, guessed_end: 0, retired: 0 }
     }
 
     /// Plays a segment, behind which there are `later` ones, as far as it is intact; how
@@ -131,14 +131,14 @@ impl Player {
         later: usize,
     ) -> Result<End> {
         let mut ahead = Ahead::default();
-        (self.unsent, self.end) =
-            (HEADER_BYTES as u64, segment.len.saturating_mul(1 + later as u64));
+        self.unsent = HEADER_BYTES as u64;
+        self.guessed_end = segment.len.saturating_mul(1 + later as u64);
         // Nothing but a header, which is on the disk, needs no mark.
         let end = End::Whole { marked: true };
         let mut played = Played { len: HEADER_BYTES as u64, synced: 0, end };
         let mut damage = None;
         while played.len < segment.len && damage.is_none() {
-            let bytes = ahead.whole_record(segment, played.len, READ_BYTES)?;
+            let bytes = ahead.whole_record(segment, played.len, RUN_BYTES)?;
             damage = self.play_bytes(segment, bytes, &mut played)?;
         }
         self.send(played.len);
@@ -224,7 +224,7 @@ impl Player {
         let none = Changes::with_capacity(SENT_CHANGES, SENT_KEY_BYTES);
         let changes = std::mem::replace(&mut self.changes, none);
         let bytes = at - std::mem::replace(&mut self.unsent, at);
-        let expected = (self.end - at).saturating_mul(changes.len() as u64) / bytes.max(1);
+        let expected = (self.guessed_end - at).saturating_mul(changes.len() as u64) / bytes.max(1);
         let _ = self.sender.send(Sent { changes, expected });
     }
 }

@@ -83,7 +83,7 @@ fn few_changes_with_long_keys_are_sent_too() {
 
 #[test]
 fn a_record_longer_than_what_is_read_at_a_time_is_played_too() {
-    let value = vec![7; 2 * READ_BYTES];
+    let value = vec![7; 2 * RUN_BYTES];
     let (sent, segment) = played(0, |bytes, salt| {
         for nth in 0..9u8 {
             let value = if nth % 4 == 1 { &value[..] } else { b"short" };

@@ -55,8 +55,6 @@ pub(crate) struct Table {
     chunks: Vec<Vec<Line>>,
     /// How many buckets there are; never none.
     buckets: usize,
-    /// The low bits of a hash that number the buckets: one less than a power of two.
-    mask: usize,
     /// How many keys there are.
     keys: usize,
     /// The keys and their locations.
@@ -85,8 +83,7 @@ impl Table {
             chunk
         };
         let chunks = (0..buckets).step_by(CHUNK_BUCKETS).map(chunk).collect();
-        let mask = buckets.next_power_of_two() - 1;
-        Table { chunks, buckets, mask, keys: 0, entries: Entries::default() }
+        Table { chunks, buckets, keys: 0, entries: Entries::default() }
     }
 
     /// How many keys there are.
@@ -172,8 +169,9 @@ impl Table {
     /// The number of the bucket of a hash: its low bits, as many as the buckets
     /// need, or one fewer where that bucket has not been added yet.
     fn bucket_number(&self, hash: u64) -> usize {
-        let number = hash as usize & self.mask;
-        if number < self.buckets { number } else { number & (self.mask >> 1) }
+        let mask = self.buckets.next_power_of_two() - 1;
+        let number = hash as usize & mask;
+        if number < self.buckets { number } else { number & (mask >> 1) }
     }
 
     /// The bucket of a hash.
@@ -190,8 +188,8 @@ impl Table {
         }
         self.chunks[number / CHUNK_BUCKETS].push(Line(Bucket::EMPTY));
         self.buckets += 1;
-        self.mask = self.buckets.next_power_of_two() - 1;
-        let split = bucket_at(&mut self.chunks, number & (self.mask >> 1));
+        let mask = (self.buckets.next_power_of_two() >> 1) - 1;
+        let split = bucket_at(&mut self.chunks, number & mask);
         let old = std::mem::replace(split, Bucket::EMPTY);
         self.put(&old);
     }
@@ -199,7 +197,6 @@ impl Table {
     /// Takes the last of several buckets away and moves its slots to where they belong now.
     fn take_bucket(&mut self) {
         self.buckets -= 1;
-        self.mask = self.buckets.next_power_of_two() - 1;
         let last = self.chunks.last_mut().and_then(Vec::pop);
         if self.buckets.is_multiple_of(CHUNK_BUCKETS) {
             self.chunks.pop();

@@ -54,8 +54,8 @@ impl Batch {
 impl<D: Disk> Inner<D> {
     /// Writes a user's record, and does the cleaning that it pays for.
     pub(super) fn write(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<()> {
-        check_len("a key", key.len() as u64, record::KEY_BYTES_MAX as u64)?;
-        check_len("a value", value.len() as u64, record::VALUE_BYTES_MAX as u64)?;
+        check_len("a key", key.len(), record::KEY_BYTES_MAX)?;
+        check_len("a value", value.len(), record::VALUE_BYTES_MAX)?;
         // Overwriting is refused too: to look first would cost every write.
         if kind == Kind::Set && self.index.is_full() {
             let full = std::io::ErrorKind::OutOfMemory.into();
@@ -219,8 +219,11 @@ impl<D: Disk> Inner<D> {
 }
 
 /// Fails when a length is over its limit.
-fn check_len(what: &'static str, len: u64, max: u64) -> Result<()> {
-    if len <= max { Ok(()) } else { Err(KvsError::TooLarge { what, len, max }) }
+fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
+    if len <= max {
+        return Ok(());
+    }
+    Err(KvsError::TooLarge { what, len: len as u64, max: max as u64 })
 }
 
 #[cfg(test)]
