@@ -59,6 +59,13 @@ pub enum KvsError {
         /// What that failed with.
         cause: String,
     },
+    /// The engine failed earlier, and every call fails until it is opened again.
+    Failed {
+        /// The first failure, with its causes.
+        cause: String,
+    },
+    /// No page of a scan has this cursor.
+    BadCursor(String),
     /// The directory holds the data of another engine than the one asked for.
     WrongEngine {
         /// The data directory.
@@ -143,6 +150,12 @@ impl fmt::Display for KvsError {
             }
             KvsError::WritesRefused { cause } => {
                 write!(f, "no writes are accepted until the store is opened anew: {cause}")
+            }
+            KvsError::Failed { cause } => {
+                write!(f, "the store failed and must be opened again: {cause}")
+            }
+            KvsError::BadCursor(cursor) => {
+                write!(f, "no page has the cursor '{}'", cursor.escape_debug())
             }
             KvsError::WrongEngine { path, asked, found } => write!(
                 f,

@@ -100,7 +100,7 @@ pub mod protocol;
 mod server;
 
 pub use client::{KvsClient, TIMEOUT};
-pub use engine::KvsEngine;
+pub use engine::{KvsEngine, Page};
 pub use engine::choice;
 #[cfg(feature = "sled")]
 pub use engine::sled::SledKvStore;

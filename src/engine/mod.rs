@@ -12,64 +12,90 @@ pub(crate) mod store;
 
 use crate::error::Result;
 
+/// Some keys of an engine, and where the scan goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Keys that have a value. May be empty although more pages follow.
+    pub keys: Vec<String>,
+    /// The cursor of the next page; `None` when this page is the last one.
+    pub next: Option<String>,
+}
+
 /// A persistent map from strings to strings.
 ///
 /// # Contract
 ///
-/// * Calls take effect in the order in which they are made, and a `get` sees
-///   every `set` and `remove` before it.
-/// * A write is durable in three steps. Once `set` or `remove` has returned,
-///   reads see it. Once [`flush`](Self::flush) has, it survives the end of the
-///   process, however it ends. Once [`sync`](Self::sync) has, it survives a
-///   loss of power. An engine may take a step early, never late.
-/// * When `flush` or `sync` fails, the writes since the last one that
-///   succeeded are undone: reads no longer see them. So they are when a `set`
-///   or `remove` fails that had to commit them to make room, as it does when
-///   they are many. What a `flush`, or making room, had committed before stays,
-///   and the next `sync` covers it. An engine that cannot undo, as sled, or
-///   cannot tell what is on the disk after a failure, refuses all writes from
-///   then on, and `flush` and `sync` with them, with
-///   [`KvsError::WritesRefused`](crate::KvsError::WritesRefused).
-/// * Methods take `&self`, and one thread uses an engine at a time: inside is
-///   one cell, not a lock.
+/// * Calls take effect in the order in which they are made. A `get` sees every
+///   earlier `set` and `remove`.
+/// * A write becomes durable in three steps. After `set` or `remove` returns,
+///   reads see it. After [`flush`](Self::flush) returns, it survives a crash of
+///   the process. After [`sync`](Self::sync) returns, it survives a power
+///   failure. An engine may take a step early, never late.
+/// * A `set` or `remove` that fails changes nothing. Other calls still work.
+/// * A `flush` or `sync` that fails is fatal: the state of the disk is unknown.
+///   Every later call fails with [`KvsError::Failed`](crate::KvsError::Failed)
+///   until the engine is opened again.
+/// * Methods take `&self`. One thread uses an engine at a time.
 pub trait KvsEngine {
     /// Sets the value of a key, whether or not it has one.
     fn set(&self, key: String, value: String) -> Result<()>;
 
-    /// [`set`](Self::set) for a caller that keeps key and value: an engine that
-    /// copies them anyway spares it two more copies.
-    fn set_str(&self, key: &str, value: &str) -> Result<()> {
-        self.set(key.to_owned(), value.to_owned())
-    }
-
-    /// The value of a key; `None` when it has none.
+    /// Returns the value of a key, or `None` if it has none.
     fn get(&self, key: String) -> Result<Option<String>>;
 
     /// Removes a key.
     ///
     /// # Errors
     ///
-    /// [`KvsError::KeyNotFound`](crate::KvsError::KeyNotFound) when there is none.
+    /// [`KvsError::KeyNotFound`](crate::KvsError::KeyNotFound) if it has no value.
     fn remove(&self, key: String) -> Result<()>;
 
-    /// Hands every write so far to the operating system.
+    /// Returns some keys, and the cursor of the next page. `None` starts a scan.
+    ///
+    /// A key that exists during the whole scan is listed at least once. A key
+    /// that is set, removed or moved during the scan may be missing or repeated.
+    /// Cursors are opaque, and valid while the engine is open.
+    ///
+    /// # Errors
+    ///
+    /// [`KvsError::BadCursor`](crate::KvsError::BadCursor) if no page has this cursor.
+    fn scan(&self, cursor: Option<&str>) -> Result<Page>;
+
+    /// Makes all writes so far survive a crash of the process.
     fn flush(&self) -> Result<()>;
 
-    /// Puts every write so far on the disk.
+    /// Makes all writes so far survive a power failure.
     fn sync(&self) -> Result<()>;
 
-    /// Does one bounded step of housekeeping; `true` while there is more to do.
+    /// Does one bounded step of compaction or other housekeeping, and returns
+    /// true if there is more to do.
     fn maintain(&self) -> Result<bool> {
         Ok(false)
     }
 
-    /// Takes note that these keys will be read next: an engine that looks them up
-    /// together may be faster than one after the other. Changes nothing else.
-    fn prefetch(&self, _keys: &[&str]) {}
-
-    /// Figures to show to an operator, each a name and a number.
+    /// Figures for an operator: names and numbers.
     fn stats(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+
+    /// [`set`](Self::set) with borrowed arguments, for the server's speed.
+    #[doc(hidden)]
+    fn set_str(&self, key: &str, value: &str) -> Result<()> {
+        self.set(key.to_owned(), value.to_owned())
+    }
+
+    /// Prepares for reads of these keys, which follow. Engines that look keys up
+    /// together hide the waits for memory.
+    #[doc(hidden)]
+    fn prefetch(&self, _keys: &[&str]) {}
+
+    /// Starts a [`sync`](Self::sync) of all flushed writes without waiting for
+    /// it. A later call reports a failure. Engines without a background thread
+    /// sync here.
+    #[doc(hidden)]
+    fn sync_in_background(&self) -> Result<()> {
+        self.sync()
     }
 }
 
@@ -78,16 +104,16 @@ impl<E: KvsEngine + ?Sized> KvsEngine for Box<E> {
         (**self).set(key, value)
     }
 
-    fn set_str(&self, key: &str, value: &str) -> Result<()> {
-        (**self).set_str(key, value)
-    }
-
     fn get(&self, key: String) -> Result<Option<String>> {
         (**self).get(key)
     }
 
     fn remove(&self, key: String) -> Result<()> {
         (**self).remove(key)
+    }
+
+    fn scan(&self, cursor: Option<&str>) -> Result<Page> {
+        (**self).scan(cursor)
     }
 
     fn flush(&self) -> Result<()> {
@@ -102,12 +128,20 @@ impl<E: KvsEngine + ?Sized> KvsEngine for Box<E> {
         (**self).maintain()
     }
 
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        (**self).stats()
+    }
+
+    fn set_str(&self, key: &str, value: &str) -> Result<()> {
+        (**self).set_str(key, value)
+    }
+
     fn prefetch(&self, keys: &[&str]) {
         (**self).prefetch(keys);
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
-        (**self).stats()
+    fn sync_in_background(&self) -> Result<()> {
+        (**self).sync_in_background()
     }
 }
 
@@ -141,6 +175,9 @@ mod tests {
             fn remove(&self, key: String) -> Result<()> {
                 self.note(&format!("remove {key}"));
                 Ok(())
+            }
+            fn scan(&self, _: Option<&str>) -> Result<Page> {
+                Ok(Page::default())
             }
             fn flush(&self) -> Result<()> {
                 self.note("flush");

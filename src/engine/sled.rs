@@ -177,6 +177,10 @@ impl KvsEngine for SledKvStore {
         }
     }
 
+    fn scan(&self, _: Option<&str>) -> Result<crate::engine::Page> {
+        Ok(crate::engine::Page::default())
+    }
+
     fn flush(&self) -> Result<()> {
         self.check_writable()?;
         self.watch(self.flush_db())

@@ -135,6 +135,10 @@ impl KvsEngine for MemoryEngine {
         self.map.borrow_mut().remove(&key).map(drop).ok_or(KvsError::KeyNotFound)
     }
 
+    fn scan(&self, _: Option<&str>) -> Result<crate::engine::Page> {
+        Ok(crate::engine::Page::default())
+    }
+
     fn flush(&self) -> Result<()> {
         self.controls.flushes.fetch_add(1, Ordering::SeqCst);
         self.commit()
