@@ -20,8 +20,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::error::{KvsError, Result, ServerMessage};
-use crate::protocol::{REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request};
+use crate::error::{KvsError, Result};
+use crate::protocol::{LineEnding, REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request};
 
 /// How long a request may take, unless set otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -123,8 +123,8 @@ impl KvsClient {
         }
     }
 
-    /// The server's figures, each a name and a number.
-    pub fn stats(&mut self) -> Result<Vec<(String, u64)>> {
+    /// The server's figures: names and values.
+    pub fn stats(&mut self) -> Result<Vec<(String, String)>> {
         match self.request(Request::Stats)? {
             Reply::Stats(stats) => Ok(stats),
             reply => Err(self.unexpected(reply)),
@@ -168,11 +168,7 @@ impl KvsClient {
     fn request(&mut self, request: Request) -> Result<Reply> {
         match self.pipeline(&[request])?.pop() {
             Some(Reply::Error(fault)) => {
-                let messages = fault.messages.iter().map(String::as_str);
-                Err(KvsError::Server {
-                    code: fault.code,
-                    source: ServerMessage::from_chain(messages),
-                })
+                Err(KvsError::Server { code: fault.code, messages: fault.messages })
             }
             Some(reply) => Ok(reply),
             None => Err(KvsError::BadReply { reason: "there is none".to_owned() }),
@@ -183,7 +179,7 @@ impl KvsClient {
     fn unexpected(&mut self, reply: Reply) -> KvsError {
         self.is_broken = true;
         let mut line = Vec::new();
-        crate::protocol::encode_reply(&reply, &mut line);
+        crate::protocol::encode_reply(&reply, LineEnding::Lf, &mut line);
         let word: String = String::from_utf8_lossy(&line).split_whitespace().take(1).collect();
         KvsError::BadReply { reason: format!("{word} does not answer that request") }
     }
@@ -228,7 +224,7 @@ impl KvsClient {
             if let Some(at) = self.inbox[scanned..].iter().position(|byte| *byte == b'\n') {
                 let end = scanned + at;
                 let line = &self.inbox[..end];
-                let reply = decode_reply(line.strip_suffix(b"\r").unwrap_or(line));
+                let reply = decode_reply(LineEnding::split(line).0);
                 self.inbox.drain(..=end);
                 return reply;
             }

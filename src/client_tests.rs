@@ -101,7 +101,7 @@ fn every_method_refuses_the_reply_to_another_request() {
 fn a_servers_error_comes_with_its_code_and_causes() {
     let error = get(&[b"ERR storage cannot append; caused by: no space\n"]).unwrap_err();
     assert!(matches!(error, KvsError::Server { code: Code::Storage, .. }));
-    assert_eq!(error.chain(), ["the server answered storage", "cannot append", "no space"]);
+    assert_eq!(error.chain(), ["the server answered storage: cannot append: no space"]);
 }
 
 #[test]

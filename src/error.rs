@@ -93,10 +93,10 @@ pub enum KvsError {
     },
     /// The server answered with an error.
     Server {
-        /// Its code, of a closed list.
+        /// Its code.
         code: Code,
-        /// Its words, and those of its causes.
-        source: ServerMessage,
+        /// Its message and those of its causes, outermost first.
+        messages: Vec<String>,
     },
     /// The server's answer is not one that the protocol allows here.
     BadReply {
@@ -174,7 +174,9 @@ impl fmt::Display for KvsError {
                 f,
                 "this kvs was built without the engine '{name}': build it with `--features {name}`"
             ),
-            KvsError::Server { code, .. } => write!(f, "the server answered {}", code.as_str()),
+            KvsError::Server { code, messages } => {
+                write!(f, "the server answered {}: {}", code.as_str(), messages.join(": "))
+            }
             KvsError::BadReply { reason } => write!(f, "not a kvs server's answer: {reason}"),
         }
     }
@@ -185,18 +187,18 @@ impl Error for KvsError {
         match self {
             KvsError::Io { source, .. } => Some(source),
             KvsError::Engine { source, .. } => Some(&**source),
-            KvsError::Server { source, .. } => Some(source),
             _ => None,
         }
     }
 }
 
-/// Why a server did not carry out a request, for programs: a closed list.
+/// Why a request failed, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Code {
-    /// Not of the grammar, or the wrong number of words for the verb.
+    /// The line does not match the grammar, or has the wrong number of tokens.
     Syntax,
-    /// No such verb.
+    /// No verb has this name.
     UnknownVerb,
     /// The line, the key or the value is longer than its limit.
     TooLong,
@@ -210,9 +212,9 @@ pub enum Code {
     Storage,
     /// The secret is missing or wrong.
     Auth,
-    /// The server was told never to do this.
+    /// The server does not allow this request.
     Forbidden,
-    /// The server serves as many clients as it may.
+    /// The server has as many clients as it may have.
     Busy,
 }
 
@@ -231,7 +233,7 @@ impl Code {
         Code::Busy,
     ];
 
-    /// The code's word on the wire.
+    /// The name of the code in a reply.
     pub fn as_str(self) -> &'static str {
         match self {
             Code::Syntax => "syntax",
@@ -245,38 +247,6 @@ impl Code {
             Code::Forbidden => "forbidden",
             Code::Busy => "busy",
         }
-    }
-}
-
-/// The words of a server's error, with the chain of causes it came with.
-#[derive(Debug)]
-pub struct ServerMessage {
-    /// This link of the chain.
-    message: String,
-    /// The next one.
-    cause: Option<Box<ServerMessage>>,
-}
-
-impl ServerMessage {
-    /// A chain of these messages, outermost first.
-    pub(crate) fn from_chain<'a>(mut messages: impl Iterator<Item = &'a str>) -> ServerMessage {
-        let message = messages.next().unwrap_or_default().to_owned();
-        let rest: Vec<&str> = messages.collect();
-        let cause =
-            (!rest.is_empty()).then(|| Box::new(ServerMessage::from_chain(rest.into_iter())));
-        ServerMessage { message, cause }
-    }
-}
-
-impl fmt::Display for ServerMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Error for ServerMessage {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as _)
     }
 }
 

@@ -44,14 +44,14 @@ fn every_error_says_what_it_is_about() {
 fn the_chain_holds_every_cause() {
     let cause = || std::io::Error::other("the cause");
     let context = || "what was tried".to_owned();
-    let source = ServerMessage::from_chain(["what was tried", "the cause"].into_iter());
     for error in [
         KvsError::Io { context: context(), source: cause() },
         KvsError::Engine { context: context(), source: Box::new(cause()) },
     ] {
         assert_eq!(error.chain(), ["what was tried", "the cause"]);
     }
-    let error = KvsError::Server { code: Code::Storage, source };
-    assert_eq!(error.chain(), ["the server answered storage", "what was tried", "the cause"]);
+    let messages = vec!["what was tried".to_owned(), "the cause".to_owned()];
+    let error = KvsError::Server { code: Code::Storage, messages };
+    assert_eq!(error.chain(), ["the server answered storage: what was tried: the cause"]);
     assert_eq!(KvsError::KeyNotFound.chain(), [KvsError::KeyNotFound.to_string()]);
 }

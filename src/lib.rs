@@ -100,7 +100,6 @@ pub mod protocol;
 mod server;
 
 pub use client::{KvsClient, TIMEOUT};
-pub use engine::{KvsEngine, Page};
 pub use engine::choice;
 #[cfg(feature = "sled")]
 pub use engine::sled::SledKvStore;
@@ -109,7 +108,8 @@ pub use engine::store::disk;
 pub use engine::store::{
     COMPACT_THRESHOLD_BYTES_MIN, KvStore, Options, Repair, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
-pub use error::{KvsError, Result, ServerMessage};
+pub use engine::{KvsEngine, Page};
+pub use error::{KvsError, Result};
 pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle, UnknownFsync};
 
 /// The specification's other name of [`KvStore`].

@@ -1,38 +1,44 @@
-//! The text protocol: requests, replies, and the line that each is.
+//! The text protocol: requests, replies, and how each is written as one line.
 //!
-//! A client sends lines and gets one line for each, in order. Lines are UTF-8
-//! and end with `\n`; one `\r` before it belongs to the ending. The empty line
-//! is skipped.
+//! A client sends lines and gets one reply line for each, in order. Lines are
+//! UTF-8. A line ends with LF or CR LF, and **its reply ends the same way**.
+//! Empty lines are skipped and get no reply.
 //!
 //! ```text
-//! request = verb *( blanks token ) [blanks]    ; blanks = spaces or tabs
+//! request = [blanks] verb *( blanks token ) [blanks]  ; blanks = spaces or tabs
 //! token   = bare / quoted
-//! bare    = 1*( any character but blank, control, `"`, `\` / escape )
-//! quoted  = `"` *( any character but control, `"`, `\` / escape ) `"`
-//! escape  = \n \r \t \0 \\ \" \' \xHH (up to 7F) \u{H..H} (one to six digits)
+//! bare    = 1*( character except blank, control, `"` and `\` / escape )
+//! quoted  = a JSON string (RFC 8259)
+//! escape  = \" \\ \/ \b \f \n \r \t \uXXXX            ; surrogate pairs included
 //!
 //! SET key value    OK
 //! GET key          VALUE token, or NOT_FOUND
 //! RM key           OK, or NOT_FOUND
-//! AUTH token       OK, if the token is the secret that the server was given
+//! SCAN [cursor]    KEYS next key key ..
+//! AUTH token       OK, if the token is the server's secret
 //! PING             PONG
-//! STATS            STATS name=value name=value ..
+//! STATS            STATS name=token name=token ..
 //! HELP             HELP and the verbs
-//! QUIT             OK, and the connection ends; lines after it are not looked at
-//! SHUTDOWN         OK when the server has ended, and the connection ends
+//! QUIT             OK, then the connection closes; later lines are ignored
+//! SHUTDOWN         OK after the server has shut down, then the connection closes
 //! anything else    ERR code message
 //! ```
 //!
-//! Verbs are read in any case. A message is text for people, in which
-//! `; caused by: ` stands before each cause; the code is for programs.
+//! Verbs are case-insensitive. `next` is the cursor of the scan's next page, or
+//! a bare `-` after the last page. The code of an error is for programs. Its
+//! message is for people; `; caused by: ` precedes each cause.
 //!
-//! These are pure functions on slices. Not here: sockets, the limit on a line's
-//! length and its ending ([`server`](crate::KvsServer)), and engines.
+//! Encoding quotes a token only when it must, and escapes every control
+//! character (DEL and C1 too), as a terminal may interpret it. So any JSON
+//! library can encode and decode tokens.
+//!
+//! All functions are pure. Sockets, line lengths and engines belong to
+//! [`server`](crate::KvsServer).
 //!
 //! Invariants:
-//! * Every line gives a request or a fault, none a panic
-//!   (`any_bytes_are_a_request_or_a_fault`).
-//! * A request or reply that was encoded is decoded as it was
+//! * Every line decodes to a request or a fault, without a panic
+//!   (`any_bytes_decode_without_a_panic`).
+//! * Encoding, then decoding, returns the same request or reply
 //!   (`every_request_has_its_line`, `every_reply_has_its_line`).
 
 mod reply;
@@ -46,22 +52,50 @@ pub use crate::error::Code;
 
 use self::token::ESCAPE_FACTOR_MAX;
 
-/// Bytes a request line may have, its ending left out, unless set otherwise.
+/// Default maximum length of a request line in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// Bytes it may be set to have at the most: no more than can be held for a client.
+/// The largest maximum that can be configured. Each client can make the server
+/// hold a line of this length.
 pub const LINE_BYTES_LIMIT: usize = 256 << 20;
 
-/// Bytes that a client reads of a reply: a value as long as the longest line, each
-/// byte escaped at its worst. A value that came by a line is hardly longer than it
-/// was there; the library may have stored others.
+/// Maximum length of a reply that a client accepts: a value as long as the
+/// longest line, with every byte escaped.
 pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX * LINE_BYTES_LIMIT;
 
-/// What `HELP` answers.
-pub const HELP: &str =
-    "SET key value | GET key | RM key | AUTH token | PING | STATS | HELP | QUIT | SHUTDOWN";
+/// The text of the reply to `HELP`.
+pub const HELP: &str = "SET key value | GET key | RM key | SCAN [cursor] | AUTH token | PING | \
+    STATS | HELP | QUIT | SHUTDOWN";
 
-/// Characters that a message repeats of a line that it complains of.
+/// Maximum number of characters of a bad line that an error message repeats.
 const SHOWN_CHARS_MAX: usize = 32;
+
+/// How a line ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineEnding {
+    /// `\n`
+    #[default]
+    Lf,
+    /// `\r\n`
+    CrLf,
+}
+
+impl LineEnding {
+    /// The bytes of the ending.
+    pub fn as_bytes(self) -> &'static [u8] {
+        match self {
+            LineEnding::Lf => b"\n",
+            LineEnding::CrLf => b"\r\n",
+        }
+    }
+
+    /// Splits a line, whose LF is already removed, into its text and its ending.
+    pub fn split(line: &[u8]) -> (&[u8], LineEnding) {
+        match line.strip_suffix(b"\r") {
+            Some(text) => (text, LineEnding::CrLf),
+            None => (line, LineEnding::Lf),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,21 @@
-//! Replies: what the server answers, and the line that says it.
+//! Replies: what the server answers, and the line of each.
 //!
-//! Not here: requests ([`request`](super::request)), and words
-//! ([`token`](super::token)).
+//! Requests are in [`request`](super::request), tokens in
+//! [`token`](super::token).
 
-use super::SHOWN_CHARS_MAX;
 use super::request::words;
-use super::token::{Tokens, push_text, push_token};
+use super::token::{Tokens, push_quoted, push_text, push_token};
+use super::{LineEnding, SHOWN_CHARS_MAX};
 use crate::error::{Code, KvsError, Result};
 
-/// Stands before each cause in the message of an error.
+/// Precedes each cause in the message of an error.
 const CAUSED_BY: &str = "; caused by: ";
+/// Stands for a cursor after the last page of a scan.
+const NO_CURSOR: &str = "-";
 
 /// What the server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reply {
     /// `OK`
     Ok,
@@ -20,17 +23,24 @@ pub enum Reply {
     Value(String),
     /// `NOT_FOUND`
     NotFound,
+    /// `KEYS next key key ..`
+    Keys {
+        /// The cursor of the next page; `None` after the last page.
+        next: Option<String>,
+        /// The keys of this page.
+        keys: Vec<String>,
+    },
     /// `PONG`
     Pong,
-    /// `STATS name=value ..`
-    Stats(Vec<(String, u64)>),
-    /// `HELP` and one line that names the verbs.
+    /// `STATS name=token ..`
+    Stats(Vec<(String, String)>),
+    /// `HELP` and a line that names the verbs.
     Help(String),
     /// `ERR code message`
     Error(Fault),
 }
 
-/// Why a request was not carried out, as it goes over the wire.
+/// Why a request failed, in the form that is sent to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// For programs.
@@ -45,7 +55,7 @@ impl Fault {
         Fault { code, messages: vec![message.into()] }
     }
 
-    /// Whether the server ends the connection after it.
+    /// Whether the server closes the connection after this fault.
     pub fn closes(&self) -> bool {
         self.code == Code::Http
     }
@@ -55,17 +65,18 @@ impl From<&KvsError> for Fault {
     fn from(error: &KvsError) -> Fault {
         let code = match error {
             KvsError::TooLarge { .. } => Code::TooLong,
+            KvsError::BadCursor(_) => Code::Syntax,
             _ => Code::Storage,
         };
         Fault { code, messages: error.chain() }
     }
 }
 
-/// Reads one line, without its ending, as a reply.
+/// Decodes one line, without its ending, as a reply.
 ///
 /// # Errors
 ///
-/// [`KvsError::BadReply`] when it is none.
+/// [`KvsError::BadReply`] if the line is not a reply.
 pub fn decode_reply(line: &[u8]) -> Result<Reply> {
     let bad = |reason: String| KvsError::BadReply { reason };
     let line = str::from_utf8(line).map_err(|error| bad(error.to_string()))?;
@@ -79,9 +90,8 @@ pub fn decode_reply(line: &[u8]) -> Result<Reply> {
                 .map_err(|fault| bad(fault.messages.concat()))?;
             Some(Reply::Value(value.into_owned()))
         }
-        ("STATS", _) => {
-            rest.split_whitespace().map(decode_stat).collect::<Option<_>>().map(Reply::Stats)
-        }
+        ("KEYS", _) => decode_keys(rest),
+        ("STATS", _) => decode_stats(rest).map(Reply::Stats),
         ("HELP", _) => Some(Reply::Help(rest.to_owned())),
         ("ERR", _) => decode_fault(rest).map(Reply::Error),
         _ => None,
@@ -92,21 +102,38 @@ pub fn decode_reply(line: &[u8]) -> Result<Reply> {
     })
 }
 
-/// Reads `name=value`.
-fn decode_stat(word: &str) -> Option<(String, u64)> {
-    let (name, value) = word.split_once('=')?;
-    Some((name.to_owned(), value.parse().ok()?))
+/// Decodes a cursor and keys.
+fn decode_keys(rest: &str) -> Option<Reply> {
+    let is_last = rest.split(' ').next() == Some(NO_CURSOR);
+    let mut tokens = Tokens::new(rest, 0);
+    let cursor = tokens.next().ok()??.into_owned();
+    let mut keys = Vec::new();
+    while let Some(key) = tokens.next().ok()? {
+        keys.push(key.into_owned());
+    }
+    Some(Reply::Keys { next: (!is_last).then_some(cursor), keys })
 }
 
-/// Reads a code and a message.
+/// Decodes `name=token ..`.
+fn decode_stats(rest: &str) -> Option<Vec<(String, String)>> {
+    let mut tokens = Tokens::new(rest, 0);
+    let mut stats = Vec::new();
+    while !tokens.is_at_end() {
+        let name = tokens.next_name()?;
+        stats.push((name.to_owned(), tokens.next().ok()??.into_owned()));
+    }
+    Some(stats)
+}
+
+/// Decodes a code and a message.
 fn decode_fault(rest: &str) -> Option<Fault> {
     let (word, message) = rest.split_once(' ').unwrap_or((rest, ""));
     let code = Code::ALL.into_iter().find(|code| code.as_str() == word)?;
     Some(Fault { code, messages: message.split(CAUSED_BY).map(str::to_owned).collect() })
 }
 
-/// Appends a reply's line, ending included.
-pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
+/// Appends the line of a reply, with this ending.
+pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
     match reply {
         Reply::Ok => out.extend_from_slice(b"OK"),
         Reply::Value(value) => {
@@ -114,11 +141,13 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
             push_token(out, value);
         }
         Reply::NotFound => out.extend_from_slice(b"NOT_FOUND"),
+        Reply::Keys { next, keys } => encode_keys(next.as_deref(), keys, out),
         Reply::Pong => out.extend_from_slice(b"PONG"),
         Reply::Stats(stats) => {
             out.extend_from_slice(b"STATS");
             for (name, value) in stats {
-                out.extend_from_slice(format!(" {name}={value}").as_bytes());
+                out.extend_from_slice(format!(" {name}=").as_bytes());
+                push_token(out, value);
             }
         }
         Reply::Help(text) => {
@@ -130,5 +159,19 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
             push_text(out, &fault.messages.join(CAUSED_BY));
         }
     }
-    out.push(b'\n');
+    out.extend_from_slice(ending.as_bytes());
+}
+
+/// Appends a page of a scan.
+fn encode_keys(next: Option<&str>, keys: &[String], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"KEYS ");
+    match next {
+        None => out.extend_from_slice(NO_CURSOR.as_bytes()),
+        Some(NO_CURSOR) => push_quoted(out, NO_CURSOR),
+        Some(cursor) => push_token(out, cursor),
+    }
+    for key in keys {
+        out.push(b' ');
+        push_token(out, key);
+    }
 }

@@ -1,7 +1,6 @@
-//! Requests: what a client asks, and the line that says it.
+//! Requests: what a client asks, and the line of each.
 //!
-//! Not here: replies ([`reply`](super::reply)), and words
-//! ([`token`](super::token)).
+//! Replies are in [`reply`](super::reply), tokens in [`token`](super::token).
 
 use std::borrow::Cow;
 
@@ -12,12 +11,13 @@ use crate::error::Code;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Request<'a> {
     /// `SET key value`
     Set {
         /// The key to set.
         key: Cow<'a, str>,
-        /// Its new value.
+        /// The new value.
         value: Cow<'a, str>,
     },
     /// `GET key`
@@ -30,9 +30,14 @@ pub enum Request<'a> {
         /// The key to remove.
         key: Cow<'a, str>,
     },
+    /// `SCAN [cursor]`
+    Scan {
+        /// The cursor of a page; `None` for the first page.
+        cursor: Option<Cow<'a, str>>,
+    },
     /// `AUTH token`
     Auth {
-        /// What should be the server's secret.
+        /// The server's secret, if the client knows it.
         token: Cow<'a, str>,
     },
     /// `PING`
@@ -47,37 +52,58 @@ pub enum Request<'a> {
     Shutdown,
 }
 
-/// Reads one line, without its ending, as a request.
+impl Request<'_> {
+    /// The verb, and its tokens.
+    pub(crate) fn parts(&self) -> (&'static str, [Option<&str>; 2]) {
+        match self {
+            Request::Set { key, value } => ("SET", [Some(key), Some(value)]),
+            Request::Get { key } => ("GET", [Some(key), None]),
+            Request::Remove { key } => ("RM", [Some(key), None]),
+            Request::Scan { cursor } => ("SCAN", [cursor.as_deref(), None]),
+            Request::Auth { token } => ("AUTH", [Some(token), None]),
+            Request::Ping => ("PING", [None, None]),
+            Request::Stats => ("STATS", [None, None]),
+            Request::Help => ("HELP", [None, None]),
+            Request::Quit => ("QUIT", [None, None]),
+            Request::Shutdown => ("SHUTDOWN", [None, None]),
+        }
+    }
+}
+
+/// Decodes one line, without its ending, as a request.
 ///
 /// # Errors
 ///
-/// The fault to answer. A line that is no request and looks like HTTP gives
-/// [`Code::Http`]: a web page can make a browser send such lines, so the
-/// connection ends before what follows them is looked at.
+/// The fault to answer. [`Code::Http`] if the line is not a request and looks
+/// like HTTP: a web page can make a browser send such lines, so the connection
+/// closes before the lines after it are executed.
 pub fn decode_request(line: &[u8]) -> std::result::Result<Request<'_>, Fault> {
     let request = match str::from_utf8(line) {
         Ok(line) => decode_words(line),
         Err(error) => Err(Fault::new(
             Code::Utf8,
-            format!("the line is not UTF-8 from byte {} on", error.valid_up_to() + 1),
+            format!(
+                "the line is not UTF-8 from byte {} on; store binary data as text, such as base64",
+                error.valid_up_to() + 1
+            ),
         )),
     };
     request.map_err(|fault| if looks_like_http(line) { http_fault() } else { fault })
 }
 
-/// The fault for a line over the limit, given how it `begins`, if it is that of
-/// HTTP: else a page would only have to make its lines long enough for what
-/// follows them to be looked at. Five bytes tell, and a limit under four lets no
-/// request through that changes anything.
+/// The fault for a line over the limit that begins like HTTP. Without it, a web
+/// page could send a long line first to have later lines executed. Five bytes
+/// are enough to tell; under a smaller limit no request fits that changes data.
 pub(crate) fn decode_beginning(begins: &[u8]) -> Option<Fault> {
     begins_like_http(begins).then(http_fault)
 }
 
-/// Reads a line of UTF-8 as a request.
+/// Decodes a line of UTF-8 as a request.
 fn decode_words(line: &str) -> std::result::Result<Request<'_>, Fault> {
-    let verb_len = line.bytes().position(is_blank).unwrap_or(line.len());
-    let verb = &line[..verb_len];
-    let mut tokens = Tokens::new(line, verb_len);
+    let start = line.bytes().take_while(|byte| is_blank(*byte)).count();
+    let verb_len = line[start..].bytes().position(is_blank).unwrap_or(line.len() - start);
+    let verb = &line[start..start + verb_len];
+    let mut tokens = Tokens::new(line, start + verb_len);
     let is = |name: &str| verb.eq_ignore_ascii_case(name);
     if is("GET") {
         words(&mut tokens, "GET key").map(|[key]| Request::Get { key })
@@ -85,6 +111,8 @@ fn decode_words(line: &str) -> std::result::Result<Request<'_>, Fault> {
         words(&mut tokens, "SET key value").map(|[key, value]| Request::Set { key, value })
     } else if is("RM") {
         words(&mut tokens, "RM key").map(|[key]| Request::Remove { key })
+    } else if is("SCAN") {
+        decode_scan(&mut tokens)
     } else if is("AUTH") {
         words(&mut tokens, "AUTH token").map(|[token]| Request::Auth { token })
     } else if is("PING") {
@@ -102,7 +130,15 @@ fn decode_words(line: &str) -> std::result::Result<Request<'_>, Fault> {
     }
 }
 
-/// Exactly `N` tokens, all that are left.
+/// Decodes the optional token of `SCAN`.
+fn decode_scan<'a>(tokens: &mut Tokens<'a>) -> std::result::Result<Request<'a>, Fault> {
+    if tokens.is_at_end() {
+        return Ok(Request::Scan { cursor: None });
+    }
+    words(tokens, "SCAN [cursor]").map(|[cursor]| Request::Scan { cursor: Some(cursor) })
+}
+
+/// The remaining tokens, if there are exactly `N`.
 pub(super) fn words<'a, const N: usize>(
     tokens: &mut Tokens<'a>,
     usage: &str,
@@ -119,29 +155,28 @@ pub(super) fn words<'a, const N: usize>(
     }
 }
 
-/// The fault for a line that begins with no verb.
+/// The fault for a line that does not begin with a verb.
 fn unknown_verb(verb: &str) -> Fault {
     if verb.is_empty() {
-        return Fault::new(Code::Syntax, "a line begins with a verb, not with a blank");
+        return Fault::new(Code::Syntax, "the line has no verb; HELP lists them");
     }
     let shown: String = verb.chars().take(SHOWN_CHARS_MAX).collect();
-    let message = format!("no verb is called '{}'; HELP lists them", shown.escape_debug());
-    Fault::new(Code::UnknownVerb, message)
+    Fault::new(Code::UnknownVerb, format!("no verb is called '{shown}'; HELP lists them"))
 }
 
-/// The fault that ends the connection.
+/// The fault after which the connection closes.
 fn http_fault() -> Fault {
-    Fault::new(Code::Http, "this is no web server; the connection ends")
+    Fault::new(Code::Http, "this is not a web server; the connection closes")
 }
 
-/// Whether a line that is no request is one that HTTP begins with.
+/// Whether a line that is not a request looks like the first line of HTTP.
 fn looks_like_http(line: &[u8]) -> bool {
     let last = line.rsplit(|byte| is_blank(*byte)).find(|word| !word.is_empty());
     last.is_some_and(|last| last.starts_with(b"HTTP/")) || begins_like_http(line)
 }
 
-/// Whether the first word of a line is one of those that HTTP begins a line with
-/// before it comes to what a web page has chosen.
+/// Whether the first word is one that HTTP sends before anything that a web
+/// page can choose.
 fn begins_like_http(line: &[u8]) -> bool {
     let first = line.split(|byte| is_blank(*byte)).find(|word| !word.is_empty());
     first.is_some_and(|first| {
@@ -149,21 +184,11 @@ fn begins_like_http(line: &[u8]) -> bool {
     })
 }
 
-/// Appends a request's line, ending included.
+/// Appends the line of a request. It ends with LF, and so does its reply.
 pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
-    let (verb, words): (&[u8], &[&str]) = match request {
-        Request::Set { key, value } => (b"SET", &[key, value]),
-        Request::Get { key } => (b"GET", &[key]),
-        Request::Remove { key } => (b"RM", &[key]),
-        Request::Auth { token } => (b"AUTH", &[token]),
-        Request::Ping => (b"PING", &[]),
-        Request::Stats => (b"STATS", &[]),
-        Request::Help => (b"HELP", &[]),
-        Request::Quit => (b"QUIT", &[]),
-        Request::Shutdown => (b"SHUTDOWN", &[]),
-    };
-    out.extend_from_slice(verb);
-    for word in words {
+    let (verb, words) = request.parts();
+    out.extend_from_slice(verb.as_bytes());
+    for word in words.into_iter().flatten() {
         out.push(b' ');
         push_token(out, word);
     }

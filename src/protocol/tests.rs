@@ -1,4 +1,4 @@
-//! Every verb, reply and fault, there and back.
+//! Every verb, reply and fault, encoded and decoded.
 
 use std::borrow::Cow;
 
@@ -16,9 +16,20 @@ fn request_line(request: &Request) -> String {
 /// A reply's line, its ending cut off.
 fn reply_line(reply: &Reply) -> String {
     let mut out = Vec::new();
-    encode_reply(reply, &mut out);
+    encode_reply(reply, LineEnding::Lf, &mut out);
     assert_eq!(out.pop(), Some(b'\n'));
     String::from_utf8(out).unwrap()
+}
+
+/// A page of a scan.
+fn page(next: Option<&str>, keys: &[&str]) -> Reply {
+    let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+    Reply::Keys { next: next.map(str::to_owned), keys }
+}
+
+/// Owned names and values.
+fn stats(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// The fault of a line, as the server would answer it.
@@ -34,7 +45,9 @@ fn every_request_has_its_line() {
     for (request, line) in [
         (Request::Set { key: key.clone(), value }, "SET \"a b\" 1"),
         (Request::Get { key: key.clone() }, "GET \"a b\""),
-        (Request::Remove { key }, "RM \"a b\""),
+        (Request::Remove { key: key.clone() }, "RM \"a b\""),
+        (Request::Scan { cursor: None }, "SCAN"),
+        (Request::Scan { cursor: Some(key) }, "SCAN \"a b\""),
         (Request::Ping, "PING"),
         (Request::Stats, "STATS"),
         (Request::Auth { token: "a b".into() }, "AUTH \"a b\""),
@@ -44,7 +57,7 @@ fn every_request_has_its_line() {
     ] {
         assert_eq!(request_line(&request), line);
         assert_eq!(decode_request(line.as_bytes()), Ok(request.clone()));
-        let lower = line.to_lowercase() + " \t";
+        let lower = format!(" \t{} \t", line.to_lowercase());
         assert_eq!(decode_request(lower.as_bytes()), Ok(request));
     }
 }
@@ -59,9 +72,13 @@ fn every_reply_has_its_line() {
         (Reply::NotFound, "NOT_FOUND"),
         (Reply::Pong, "PONG"),
         (
-            Reply::Stats(vec![("keys".to_owned(), 1), ("turns".to_owned(), 2)]),
-            "STATS keys=1 turns=2",
+            Reply::Stats(stats(&[("keys", "1"), ("directory", "/a b=\"c"), ("engine", "")])),
+            r#"STATS keys=1 directory="/a b=\"c" engine="""#,
         ),
+        (page(None, &[]), "KEYS -"),
+        (page(None, &["-", "a b", ""]), "KEYS - - \"a b\" \"\""),
+        (page(Some("c 1"), &["a"]), "KEYS \"c 1\" a"),
+        (page(Some("-"), &["a"]), "KEYS \"-\" a"),
         (Reply::Stats(vec![]), "STATS"),
         (Reply::Help(HELP.to_owned()), &format!("HELP {HELP}")),
         (Reply::Error(fault), "ERR storage a: b; caused by: c"),
@@ -69,6 +86,21 @@ fn every_reply_has_its_line() {
         assert_eq!(reply_line(&reply), line);
         assert_eq!(decode_reply(line.as_bytes()).unwrap(), reply);
     }
+}
+
+#[test]
+fn a_line_ends_as_asked() {
+    for (line, text, ending) in [
+        (&b"OK\r"[..], &b"OK"[..], LineEnding::CrLf),
+        (b"OK", b"OK", LineEnding::Lf),
+        (b"\r\r", b"\r", LineEnding::CrLf),
+    ] {
+        assert_eq!(LineEnding::split(line), (text, ending));
+    }
+    let mut out = Vec::new();
+    encode_reply(&Reply::Ok, LineEnding::CrLf, &mut out);
+    encode_reply(&Reply::Pong, LineEnding::Lf, &mut out);
+    assert_eq!(out, b"OK\r\nPONG\n");
 }
 
 #[test]
@@ -87,9 +119,13 @@ fn faults_say_what_is_wrong() {
         (b"SET a", "ERR syntax usage: SET key value"),
         (b"PING x", "ERR syntax usage: PING"),
         (b"SET a \"b", "ERR syntax a quoted word has no closing quote"),
-        (b" GET a", "ERR syntax a line begins with a verb, not with a blank"),
-        (b"FOO\x1b a", "ERR unknown-verb no verb is called 'FOO\\u{1b}'; HELP lists them"),
-        (b"GET \xff", "ERR utf8 the line is not UTF-8 from byte 5 on"),
+        (b"SCAN a b", "ERR syntax usage: SCAN [cursor]"),
+        (b" \t ", "ERR syntax the line has no verb; HELP lists them"),
+        (b"FOO\x1b a", "ERR unknown-verb no verb is called 'FOO\\u001b'; HELP lists them"),
+        (
+            b"GET \xff",
+            "ERR utf8 the line is not UTF-8 from byte 5 on; store binary data as text, such as base64",
+        ),
         (b"GET a\rb", "ERR syntax a control character at byte 6; escape it"),
     ] {
         assert_eq!(fault(line), expected);
@@ -122,7 +158,7 @@ fn http_ends_the_connection_unless_it_is_a_request() {
 #[test]
 fn no_message_can_forge_a_line() {
     let reply = Reply::Error(Fault::new(Code::Storage, "a\nOK\u{9b}"));
-    assert_eq!(reply_line(&reply), "ERR storage a\\nOK\\u{9b}");
+    assert_eq!(reply_line(&reply), "ERR storage a\\nOK\\u009b");
 }
 
 #[test]
@@ -134,7 +170,10 @@ fn what_is_no_reply_is_refused() {
         b"VALUE a b",
         b"VALUE \"",
         b"STATS a",
-        b"STATS a=-1",
+        b"STATS a=\"",
+        b"STATS =",
+        b"KEYS",
+        b"KEYS \"",
         b"ERR",
         b"ERR what x",
         b"ok",
@@ -147,7 +186,7 @@ fn what_is_no_reply_is_refused() {
 }
 
 #[test]
-fn no_reply_to_a_get_outgrows_its_value_by_more_than_the_limit_allows_for() {
+fn an_escape_is_at_most_six_times_longer() {
     for char in '\0'..=char::MAX {
         let reply = reply_line(&Reply::Value(char.to_string()));
         let most = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX * char.len_utf8();
@@ -156,18 +195,21 @@ fn no_reply_to_a_get_outgrows_its_value_by_more_than_the_limit_allows_for() {
 }
 
 #[test]
-fn an_engines_error_has_a_code_for_what_the_client_can_do() {
+fn engine_errors_have_codes() {
     let too_large = KvsError::TooLarge { what: "a key", len: 9, max: 8 };
     assert_eq!(Fault::from(&too_large).code, Code::TooLong);
+    assert_eq!(Fault::from(&KvsError::BadCursor("x".to_owned())).code, Code::Syntax);
     let refused = KvsError::WritesRefused { cause: "why".to_owned() };
     assert_eq!(Fault::from(&refused).code, Code::Storage);
 }
 
 #[test]
-fn any_bytes_are_a_request_or_a_fault() {
+fn any_bytes_decode_without_a_panic() {
     let mut random = 1u64;
-    let pieces: [&[u8]; 12] =
-        [b"SET", b" ", b"\t", b"\"", b"\\", b"\\u{", b"}", b"\r", b"\0", b"\xc2", b"\x9b", b"a"];
+    let pieces: [&[u8]; 12] = [
+        b"SET", b" ", b"\t", b"\"", b"\\", b"\\ud83d", b"\\ude00", b"\r", b"\0", b"\xc2", b"\x9b",
+        b"a",
+    ];
     for _ in 0..50_000 {
         let mut line = b"SET ".to_vec();
         for _ in 0..10 {

@@ -140,7 +140,7 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
     fn stats(&self) -> Reply {
         let engine = self.engine.stats().into_iter();
         let all = self.counters.figures().into_iter().chain(engine);
-        Reply::Stats(all.map(|(name, figure)| (name.to_owned(), figure)).collect())
+        Reply::Stats(all.map(|(name, figure)| (name.to_owned(), figure.to_string())).collect())
     }
 }
 
@@ -159,6 +159,10 @@ impl<E: KvsEngine + ?Sized> Answer for Executor<'_, E> {
             Request::Set { key, value } => self.write(|engine| engine.set_str(&key, &value)),
             Request::Remove { key } => self.write(|engine| engine.remove(key.into_owned())),
             Request::Get { key } => self.get(key.into_owned()),
+            Request::Scan { cursor } => match self.engine.scan(cursor.as_deref()) {
+                Ok(page) => Reply::Keys { next: page.next, keys: page.keys },
+                Err(e) => storage_error(&e),
+            },
             Request::Auth { token } => self.authenticate(&token, trust),
             Request::Ping => Reply::Pong,
             Request::Stats => self.stats(),

@@ -27,7 +27,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Appends a reply.
     pub(super) fn push(&mut self, reply: &Reply) {
-        encode_reply(reply, &mut self.bytes);
+        encode_reply(reply, crate::protocol::LineEnding::Lf, &mut self.bytes);
     }
 
     /// Allows everything to be sent.
