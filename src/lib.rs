@@ -96,6 +96,7 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod logger;
+mod poll;
 pub mod protocol;
 mod server;
 
