@@ -1,0 +1,186 @@
+//! The event loop: one thread serves all clients.
+//!
+//! One iteration: poll, accept, read, execute, commit, send. The order is the
+//! promise: all writes of an iteration share one commit, and no reply is sent
+//! before it, not even to a read, because the read may have seen a write.
+//!
+//! A failed commit is fatal, because the state of the disk is unknown. None of
+//! the iteration's replies is sent, and the server stops with the error. The next
+//! start decides from what is on disk
+//! (`a_failed_sync_acknowledges_nothing`).
+//!
+//! What a request does belongs to [`execute`](super::execute), what a commit is
+//! to [`commit`](super::commit), the orderly end to [`shutdown`](super::shutdown).
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use super::ServerOptions;
+use super::clients::Clients;
+use super::commit::Committer;
+use super::connection::ConnectionState;
+use super::execute::{Counters, Executor};
+use super::listener::Listener;
+use super::shutdown::{Stop, shut_down};
+use crate::engine::KvsEngine;
+use crate::error::{KvsError, Result};
+use crate::logger::{RateLimit, error};
+use crate::poll::PollFd;
+
+/// Messages about failed requests in a second.
+const FAILURE_MESSAGES_MAX: u32 = 10;
+
+/// A running server.
+pub(super) struct EventLoop<E> {
+    engine: E,
+    options: ServerOptions,
+    stop: Stop,
+    listener: Listener,
+    clients: Clients,
+    committer: Committer,
+    counters: Counters,
+    /// All clients are read into this buffer.
+    buffer: Vec<u8>,
+    /// Whether a connection can execute more lines without a poll.
+    has_more: bool,
+    log_limit: RateLimit,
+}
+
+impl<E: KvsEngine> EventLoop<E> {
+    /// A server without clients.
+    pub(super) fn new(
+        listener: TcpListener,
+        engine: E,
+        options: ServerOptions,
+        stop: Stop,
+    ) -> EventLoop<E> {
+        EventLoop {
+            engine,
+            stop,
+            listener: Listener::new(listener),
+            clients: Clients::new(),
+            committer: Committer::new(options.fsync),
+            counters: Counters::new(),
+            buffer: vec![0; options.read_bytes_max],
+            has_more: false,
+            log_limit: RateLimit::new(FAILURE_MESSAGES_MAX),
+            options,
+        }
+    }
+
+    /// Serves until a client or the stop pipe asks for shutdown.
+    pub(super) fn run(mut self) -> Result<()> {
+        loop {
+            match self.run_once() {
+                Ok(true) => {}
+                Ok(false) => {
+                    return shut_down(self.engine, self.listener, self.clients, &mut self.buffer);
+                }
+                Err(e) => {
+                    error!("the server stops without replying: {}", e.chain().join(": "));
+                    return Err(e);
+                }
+            }
+        }
+    }
+
+    /// One iteration. Returns whether another one follows.
+    fn run_once(&mut self) -> Result<bool> {
+        let stop = self.stop.fd().map_or(PollFd::none(), |fd| PollFd::new(fd, true, false));
+        let listener = self.listener.poll_fd(&self.clients, &self.options);
+        let timeout = self.timeout();
+        let polled = self.clients.poll([stop, listener], timeout);
+        let [stop, listener] = polled.map_err(KvsError::io("cannot poll"))?;
+        if stop.is_ready() {
+            return Ok(false);
+        }
+        if listener.is_readable() {
+            self.listener.accept(&mut self.clients, &self.options, &mut self.counters);
+        }
+        let now = Instant::now();
+        self.execute_and_commit(now)?;
+        let continues = self.send(now);
+        self.committer.run_due(&self.engine, now)?;
+        Ok(continues)
+    }
+
+    /// How long the next poll may wait.
+    fn timeout(&self) -> Option<Duration> {
+        if self.has_more {
+            return Some(Duration::ZERO);
+        }
+        let due = self.committer.due().into_iter().chain(self.listener.due()).min();
+        due.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Reads and executes what the clients have sent, and commits their writes.
+    fn execute_and_commit(&mut self, now: Instant) -> Result<()> {
+        let requests_before = self.counters.requests;
+        let mut executor = Executor::new(&self.engine, &self.options, &mut self.counters);
+        loop {
+            let executed_before = executor.requests();
+            self.clients.for_each_active(|client| {
+                client.connection.read(&mut self.buffer);
+                client.connection.execute(&mut executor);
+            });
+            // Requests that have arrived meanwhile share the commit. The limit on
+            // what is read from each client in an iteration ends this loop.
+            let is_any_executed = executor.requests() > executed_before;
+            if !executor.wrote || !is_any_executed || !self.committer.gains_from_more_writes() {
+                break;
+            }
+            self.clients.poll_again().map_err(KvsError::io("cannot poll"))?;
+        }
+        let (wrote, failure) = (executor.wrote, executor.failure);
+        self.counters.iterations += u64::from(self.counters.requests > requests_before);
+        let has_failed = failure.is_some();
+        self.check_failure(failure)?;
+        // After a failure too: a commit shows whether the engine still works.
+        if wrote || has_failed {
+            self.counters.commits += 1;
+            self.committer.commit(&self.engine, now)?;
+        }
+        Ok(())
+    }
+
+    /// Returns a fatal error of the engine. Logs any other; the client was told.
+    fn check_failure(&mut self, failure: Option<KvsError>) -> Result<()> {
+        match failure {
+            Some(e @ KvsError::Failed { .. }) => return Err(e),
+            Some(e) => self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": "))),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Sends the replies. Returns false if a client has asked for shutdown.
+    fn send(&mut self, now: Instant) -> bool {
+        let (mut has_more, mut is_any_closed, mut continues) = (false, false, true);
+        self.clients.for_each_active(|client| {
+            client.connection.send(now);
+            has_more |= client.connection.can_execute();
+            match client.connection.state() {
+                ConnectionState::Closed => is_any_closed = true,
+                ConnectionState::AwaitingShutdown(_) => continues = false,
+                _ => {}
+            }
+        });
+        self.has_more = has_more;
+        if is_any_closed {
+            self.remove_closed();
+        }
+        continues
+    }
+
+    fn remove_closed(&mut self) {
+        let is_closed = |state| state == ConnectionState::Closed;
+        self.clients.remove(is_closed, |client| {
+            self.listener.note_departure(client.connection.peer, client.is_refused);
+        });
+        self.counters.clients = self.clients.len() as u64;
+    }
+}
+
+#[cfg(test)]
+#[path = "event_loop_tests.rs"]
+mod tests;

@@ -1,0 +1,230 @@
+//! Accepts connections, up to the limits on clients and descriptors.
+//!
+//! If file descriptors run out, accepting pauses: the connections stay in the
+//! system's queue until a client leaves or some time has passed. Accepting stops
+//! before the last descriptors are used, because the store needs some to begin a
+//! segment (`descriptors_are_kept_for_the_store`).
+//!
+//! What clients send belongs to [`connection`](super::connection).
+
+use std::ffi::{c_int, c_void};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use super::ServerOptions;
+use super::clients::Clients;
+use super::connection::Connection;
+use super::execute::{Counters, busy};
+use crate::logger::{RateLimit, debug, warn};
+use crate::poll::PollFd;
+use crate::protocol::LineEnding;
+
+/// Connections accepted in an iteration, so that many of them do not delay the
+/// clients.
+const ACCEPTS_MAX: usize = 64;
+/// Clients over the limit that are connected at a time, to be told so. More wait
+/// in the system's queue.
+const REFUSED_MAX: usize = 64;
+/// File descriptors that are kept free for the store.
+const RESERVED_DESCRIPTORS: usize = 16;
+/// How long accepting pauses if no client leaves. Another process may have freed
+/// descriptors.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Messages about single peers in a second.
+const PEER_MESSAGES_MAX: u32 = 10;
+
+/// A silent client is probed after this many seconds,
+const KEEPALIVE_IDLE_SECONDS: c_int = 60;
+/// then after each of these intervals,
+const KEEPALIVE_INTERVAL_SECONDS: c_int = 20;
+/// and disconnected after so many probes without an answer.
+const KEEPALIVE_PROBES: c_int = 3;
+
+/// The constants of `setsockopt(2)`.
+#[cfg(target_os = "linux")]
+mod socket_option {
+    use std::ffi::c_int;
+
+    pub(super) const SOL_SOCKET: c_int = 1;
+    pub(super) const SO_KEEPALIVE: c_int = 9;
+    pub(super) const IPPROTO_TCP: c_int = 6;
+    pub(super) const TCP_KEEPIDLE: c_int = 4;
+    pub(super) const TCP_KEEPINTVL: c_int = 5;
+    pub(super) const TCP_KEEPCNT: c_int = 6;
+}
+/// The constants of `setsockopt(2)`.
+#[cfg(target_os = "macos")]
+mod socket_option {
+    use std::ffi::c_int;
+
+    pub(super) const SOL_SOCKET: c_int = 0xFFFF;
+    pub(super) const SO_KEEPALIVE: c_int = 8;
+    pub(super) const IPPROTO_TCP: c_int = 6;
+    /// macOS calls it `TCP_KEEPALIVE`.
+    pub(super) const TCP_KEEPIDLE: c_int = 0x10;
+    pub(super) const TCP_KEEPINTVL: c_int = 0x101;
+    pub(super) const TCP_KEEPCNT: c_int = 0x102;
+}
+use socket_option::*;
+
+/// The listening socket.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: TcpListener,
+    /// Until when accepting pauses.
+    paused_until: Option<Instant>,
+    /// Connected clients that are only told that they are too many.
+    refused: usize,
+    log_limit: RateLimit,
+}
+
+impl Listener {
+    /// Accepts from `socket`, which must be non-blocking.
+    pub(super) fn new(socket: TcpListener) -> Listener {
+        let log_limit = RateLimit::new(PEER_MESSAGES_MAX);
+        Listener { socket, paused_until: None, refused: 0, log_limit }
+    }
+
+    /// What to poll: nothing while no connection can be accepted.
+    pub(super) fn poll_fd(&mut self, clients: &Clients, options: &ServerOptions) -> PollFd {
+        self.paused_until = self.paused_until.filter(|until| Instant::now() < *until);
+        let is_open = self.paused_until.is_none() && !is_full(clients, options);
+        PollFd::new(self.socket.as_raw_fd(), is_open, false)
+    }
+
+    /// When a pause ends.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Accepts the connections that wait.
+    pub(super) fn accept(
+        &mut self,
+        clients: &mut Clients,
+        options: &ServerOptions,
+        counters: &mut Counters,
+    ) {
+        for _ in 0..ACCEPTS_MAX {
+            if is_full(clients, options) {
+                return;
+            }
+            let accepted = self.check_descriptors().and_then(|()| self.socket.accept());
+            match accepted {
+                Ok((stream, peer)) => self.add(stream, peer, clients, options, counters),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if is_of_one_connection(&e) => {
+                    self.log_limit.run(|| debug!("a connection was lost: {e}"));
+                }
+                Err(e) => return self.pause(&e),
+            }
+        }
+    }
+
+    /// Fails if the reserve and one descriptor more are not free.
+    fn check_descriptors(&self) -> io::Result<()> {
+        let reserve: Vec<_> = (0..=RESERVED_DESCRIPTORS)
+            .map(|_| self.socket.try_clone())
+            .collect::<io::Result<_>>()?;
+        drop(reserve);
+        Ok(())
+    }
+
+    /// Adds a client, or one that is only told that it is one too many.
+    fn add(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        clients: &mut Clients,
+        options: &ServerOptions,
+        counters: &mut Counters,
+    ) {
+        if let Err(e) = prepare(&stream) {
+            return self.log_limit.run(|| warn!("{peer}: cannot be served: {e}"));
+        }
+        let is_refused = clients.len() - self.refused >= options.clients_max;
+        let fd = stream.as_raw_fd();
+        let mut connection = Connection::new(stream, peer, options);
+        if is_refused {
+            let max = options.clients_max;
+            self.log_limit.run(|| warn!("{peer}: refused, {max} clients are connected"));
+            connection.close_with(&busy(max), LineEnding::Lf);
+            self.refused += 1;
+            counters.clients_refused += 1;
+        } else {
+            self.log_limit.run(|| debug!("{peer}: connected"));
+            counters.clients_accepted += 1;
+        }
+        clients.add(connection, fd, is_refused);
+        counters.clients = clients.len() as u64;
+    }
+
+    /// Stops accepting for a while.
+    fn pause(&mut self, e: &io::Error) {
+        self.paused_until = Some(Instant::now() + PAUSE);
+        self.log_limit
+            .run(|| warn!("new connections wait, because one could not be accepted: {e}"));
+    }
+
+    /// Notes that a client has left, which frees a descriptor.
+    pub(super) fn note_departure(&mut self, peer: SocketAddr, was_refused: bool) {
+        self.log_limit.run(|| debug!("{peer}: disconnected"));
+        self.paused_until = None;
+        self.refused -= usize::from(was_refused);
+    }
+}
+
+/// Whether not even a client over the limit may connect.
+fn is_full(clients: &Clients, options: &ServerOptions) -> bool {
+    clients.len() >= options.clients_max.saturating_add(REFUSED_MAX)
+}
+
+/// Sets the options of a client's socket.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    // Replies are sent once per iteration. Waiting for a full packet would only
+    // delay them.
+    stream.set_nodelay(true)?;
+    let fd = stream.as_raw_fd();
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)?;
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)?;
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)?;
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES)
+}
+
+#[expect(unsafe_code, reason = "std cannot set keepalive")]
+fn set_option(fd: RawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    unsafe extern "C" {
+        fn setsockopt(
+            fd: c_int,
+            level: c_int,
+            name: c_int,
+            value: *const c_void,
+            len: u32,
+        ) -> c_int;
+    }
+    let len = size_of::<c_int>() as u32;
+    // SAFETY: the pointer is to an int, which outlives the call, and `len` is its size.
+    let status = unsafe { setsockopt(fd, level, name, (&raw const value).cast(), len) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether an error of `accept` concerns only one connection, so that the next
+/// one may be fine.
+fn is_of_one_connection(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::Interrupted
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;
