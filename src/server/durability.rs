@@ -54,7 +54,7 @@ impl Durability {
             return Ok(false);
         }
         let synced = engine.sync();
-        let is_over = matches!(synced, Ok(()) | Err(KvsError::WritesRefused { .. }));
+        let is_over = matches!(synced, Ok(()) | Err(KvsError::Failed { .. }));
         self.sync_due = (!is_over).then(|| now + SYNC_INTERVAL);
         synced.map(|()| true)
     }
