@@ -36,12 +36,17 @@ pub enum KvsError {
         /// What is wrong there.
         reason: String,
     },
-    /// Another handle, of this process or another, has the directory open.
+    /// Another handle has the directory open, in this process or another.
     InUse {
         /// The directory.
         path: PathBuf,
-        /// The holder's process id, when its lock file tells.
-        pid: Option<u32>,
+    },
+    /// Another version of kvs wrote the file or directory.
+    OtherVersion {
+        /// The file or directory.
+        path: PathBuf,
+        /// Which version.
+        version: String,
     },
     /// A length is beyond its limit; nothing was changed.
     TooLarge {
@@ -51,13 +56,6 @@ pub enum KvsError {
         len: u64,
         /// How many it may have.
         max: u64,
-    },
-    /// An earlier sync failed, or a write could not be undone, so that nothing is
-    /// known of how the files end: reads go on, writes need the store to be
-    /// opened anew.
-    WritesRefused {
-        /// What that failed with.
-        cause: String,
     },
     /// The engine failed earlier, and every call fails until it is opened again.
     Failed {
@@ -75,15 +73,12 @@ pub enum KvsError {
         /// The engine whose data it holds.
         found: &'static str,
     },
-    /// The directory holds the data of both engines, and only one can be meant.
-    BothEngines {
-        /// The data directory.
-        path: PathBuf,
+    /// No engine can be opened: its name is unknown, it was left out of this build, or
+    /// the directory holds the files of both engines.
+    EngineUnusable {
+        /// Which of these, and what to do.
+        reason: String,
     },
-    /// No engine has this name.
-    UnknownEngine(String),
-    /// The engine was left out of this build.
-    EngineNotBuilt(&'static str),
     /// The second engine, or a dependency, failed.
     Engine {
         /// What was being done.
@@ -139,17 +134,16 @@ impl fmt::Display for KvsError {
             KvsError::Corrupt { path, offset, reason } => {
                 write!(f, "{} is damaged at byte {offset}: {reason}", path.display())
             }
-            KvsError::InUse { path, pid: Some(pid) } => {
-                write!(f, "{} is in use by process {pid}", path.display())
+            KvsError::InUse { path } => {
+                write!(f, "{} is in use by another process or handle", path.display())
             }
-            KvsError::InUse { path, pid: None } => {
-                write!(f, "{} is in use by another process", path.display())
-            }
+            KvsError::OtherVersion { path, version } => write!(
+                f,
+                "{} was written by {version}, which this version cannot read",
+                path.display()
+            ),
             KvsError::TooLarge { what, len, max } => {
                 write!(f, "{what} of {len} bytes is over the limit of {max}")
-            }
-            KvsError::WritesRefused { cause } => {
-                write!(f, "no writes are accepted until the store is opened anew: {cause}")
             }
             KvsError::Failed { cause } => {
                 write!(f, "the store failed and must be opened again: {cause}")
@@ -162,18 +156,7 @@ impl fmt::Display for KvsError {
                 "{} holds data of the engine '{found}', so the engine '{asked}' cannot open it",
                 path.display()
             ),
-            KvsError::BothEngines { path } => write!(
-                f,
-                "{} holds data of both engines: move its 'kvs' or its 'sled' away",
-                path.display()
-            ),
-            KvsError::UnknownEngine(name) => {
-                write!(f, "no engine is called '{}': use 'kvs' or 'sled'", name.escape_debug())
-            }
-            KvsError::EngineNotBuilt(name) => write!(
-                f,
-                "this kvs was built without the engine '{name}': build it with `--features {name}`"
-            ),
+            KvsError::EngineUnusable { reason } => write!(f, "{reason}"),
             KvsError::Server { code, messages } => {
                 write!(f, "the server answered {}: {}", code.as_str(), messages.join(": "))
             }

@@ -105,10 +105,8 @@ pub use engine::choice;
 #[cfg(feature = "sled")]
 pub use engine::sled::SledKvStore;
 #[doc(hidden)]
-pub use engine::store::disk;
-pub use engine::store::{
-    COMPACT_THRESHOLD_BYTES_MIN, KvStore, Options, Repair, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-};
+pub use engine::store::fs;
+pub use engine::store::{KvStore, Options};
 pub use engine::{KvsEngine, Page};
 pub use error::{KvsError, Result};
 pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle, UnknownFsync};

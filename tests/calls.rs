@@ -112,7 +112,7 @@ fn a_get_is_one_read_and_none_when_its_block_is_in_the_cache() {
 
 #[test]
 fn files_stay_open_as_many_as_may_be_and_the_one_opened_first_is_closed_for_another() {
-    let (disk, store) = open(&segments_of(kvs::SEGMENT_BYTES_MIN));
+    let (disk, store) = open(&segments_of(512));
     for nth in 0..131 {
         set(&store, &format!("key{nth}"), 600);
         store.sync().unwrap();
@@ -175,7 +175,7 @@ fn a_full_segment_takes_more_while_the_disk_is_behind_but_a_quarter_of_its_size_
 #[test]
 fn cleaning_reads_a_segment_in_few_calls_though_it_goes_in_small_steps() {
     let mut options = segments_of(1 << 20);
-    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.compact_threshold_bytes = 4096;
     let (disk, store) = open(&options);
     let reads = count(&disk, Call::Read, || {
         (0..100_000).for_each(|nth| set(&store, &format!("key{}", nth % 1_000), 100));
@@ -221,7 +221,7 @@ fn no_write_pays_for_what_others_have_saved_up() {
 #[test]
 fn segments_that_are_cleaned_do_not_pile_up() {
     let mut options = segments_of(4 << 10);
-    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.compact_threshold_bytes = 4096;
     options.buffered = true;
     let (disk, store) = open(&options);
     let key = |nth: usize| format!("key{:05}", nth % 2_000);

@@ -29,8 +29,8 @@ const HEADER_BYTES: usize = 32;
 /// Options of a store that has several small segments.
 fn options() -> Options {
     let mut options = Options::default();
-    options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
-    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.segment_bytes = 512;
+    options.compact_threshold_bytes = 4096;
     options.cache_bytes = 0;
     options
 }

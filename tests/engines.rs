@@ -32,7 +32,7 @@ const ENGINES: &[(&str, Open)] = &[
 fn tiny() -> Options {
     let mut options = Options::default();
     options.segment_bytes = 1_000;
-    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.compact_threshold_bytes = 4096;
     options.cache_bytes = 3 * 4_096;
     options
 }
@@ -189,7 +189,7 @@ fn the_directory_is_bounded(
 ) {
     let mut options = Options::default();
     options.segment_bytes = segment_bytes;
-    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.compact_threshold_bytes = 4096;
     let dir = tempfile::tempdir().unwrap();
     let store = KvStore::open_with(dir.path(), options).unwrap();
     let mut random = Random::new(1);
@@ -303,7 +303,7 @@ fn an_opened_store_counts_as_the_running_one_did() {
 fn more_segments_than_a_process_may_have_files_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = Options::default();
-    options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
+    options.segment_bytes = 512;
     options.cache_bytes = 0;
     let store = KvStore::open_with(dir.path(), options).unwrap();
     for nth in 0..1_200 {

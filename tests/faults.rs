@@ -225,7 +225,7 @@ fn a_segment_that_cannot_be_begun_fails_the_write_and_is_begun_by_the_next() {
     for nth in 1..10 {
         let disk = SimulatedDisk::new(1);
         let mut options = Options::default();
-        options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
+        options.segment_bytes = 512;
         let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
         store.set("key".to_owned(), "v".repeat(600)).unwrap();
         store.sync().unwrap();
@@ -271,8 +271,8 @@ fn a_directory_above_that_may_not_be_read_need_not_be_synced_and_any_other_failu
 #[test]
 fn what_cleaning_did_in_a_batch_that_failed_is_done_again() {
     let mut options = Options::default();
-    options.segment_bytes = kvs::SEGMENT_BYTES_MIN;
-    options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+    options.segment_bytes = 512;
+    options.compact_threshold_bytes = 4096;
     let mut failed = 0;
     for nth in 0..150 {
         let disk = SimulatedDisk::new(1);

@@ -1,80 +1,49 @@
-//! Which engine a data directory holds, and opening the right one.
+//! Which engine a directory holds, and opening the right one.
 //!
-//! The data directory has a directory for each engine, `kvs/` or `sled/`: its
-//! name says which engine is in use, so that no marker can disagree with the
-//! data. Nothing is written before the choice has been made, and an engine that
-//! cannot be opened for the first time leaves nothing that makes it.
+//! The files in a directory show which engine it belongs to. There is no marker
+//! that could disagree with them.
 //!
-//! Not here: argv, sockets.
+//! Not here: argv, sockets, and the names of files
+//! ([`directory`](super::store::directory)).
+//!
+//! Invariant: nothing is written before the engine is chosen
+//! (`the_other_engine_is_refused_before_anything_is_written`).
 
-use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::str::FromStr;
 
-use super::private;
-use super::store::{KvStore, Options, check_not_cut_off};
+pub use super::store::directory::EngineName;
+use super::store::directory::engine_in;
+use super::store::fs::{Fs, OsFs};
+use super::store::{KvStore, Options};
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
-
-/// The engines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineName {
-    /// [`KvStore`], this crate's own.
-    Kvs,
-    /// `SledKvStore`.
-    Sled,
-}
-
-impl EngineName {
-    /// The name on the command line and of the engine's directory.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EngineName::Kvs => "kvs",
-            EngineName::Sled => "sled",
-        }
-    }
-
-    /// Whether the engine has data in `directory`, its own one.
-    fn is_in(self, directory: &Path) -> Result<bool> {
-        match self {
-            EngineName::Kvs => KvStore::exists(directory),
-            // The two files that sled cannot do without; a build without sled looks too.
-            EngineName::Sled => ["conf", "db"].iter().try_fold(false, |is_in, name| {
-                let path = directory.join(name);
-                let context = format!("cannot look for {}", path.display());
-                Ok(is_in || path.try_exists().map_err(KvsError::io(context))?)
-            }),
-        }
-    }
-}
 
 impl FromStr for EngineName {
     type Err = KvsError;
 
     fn from_str(name: &str) -> Result<EngineName> {
-        [EngineName::Kvs, EngineName::Sled]
-            .into_iter()
-            .find(|engine| engine.as_str() == name)
-            .ok_or_else(|| KvsError::UnknownEngine(name.to_owned()))
+        EngineName::ALL.into_iter().find(|engine| engine.as_str() == name).ok_or_else(|| {
+            let reason =
+                format!("no engine is called '{}': use 'kvs' or 'sled'", name.escape_debug());
+            KvsError::EngineUnusable { reason }
+        })
     }
 }
 
-/// The engine whose data `directory` holds; `None` on the first run.
+/// The engine whose files `directory` holds; `None` if it holds none's, or is missing.
 ///
 /// # Errors
 ///
-/// [`KvsError::BothEngines`] when it holds the data of both;
-/// [`KvsError::Corrupt`] when a repair was cut off, which may have left none of
-/// the names that tell.
+/// [`KvsError::EngineUnusable`] if it holds both engines' files;
+/// [`KvsError::OtherVersion`] if version 0.1 wrote them.
 pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
-    check_not_cut_off(&directory.join(EngineName::Kvs.as_str()))?;
-    let has = |engine: EngineName| engine.is_in(&directory.join(engine.as_str()));
-    match (has(EngineName::Kvs)?, has(EngineName::Sled)?) {
-        (false, false) => Ok(None),
-        (true, false) => Ok(Some(EngineName::Kvs)),
-        (false, true) => Ok(Some(EngineName::Sled)),
-        (true, true) => Err(KvsError::BothEngines { path: directory.to_owned() }),
-    }
+    let fs = OsFs::default();
+    engine_in(directory, |path| match fs.list(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    })
 }
 
 /// The engine to open in `directory`: the one in use, else the one `asked` for,
@@ -82,8 +51,8 @@ pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
 ///
 /// # Errors
 ///
-/// [`KvsError::WrongEngine`] when another one is in use than is asked for, and
-/// as for [`in_use`].
+/// [`KvsError::WrongEngine`] if another one is in use than is asked for, and as for
+/// [`in_use`].
 pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName> {
     let found = in_use(directory)?;
     match (found, asked) {
@@ -96,49 +65,68 @@ pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName>
     }
 }
 
-/// Opens the engine in its place below `directory`, which is created if it is
-/// missing. `options` are the built-in engine's.
+/// Opens the engine in `directory`, which is created if it is missing. `options` are
+/// those of [`KvStore`].
 ///
 /// # Errors
 ///
-/// [`KvsError::EngineNotBuilt`] for an engine that was left out of the build,
-/// [`KvsError::Corrupt`] when a repair was cut off, and whatever the engine cannot be opened for.
-pub fn open(directory: &Path, name: EngineName, options: &Options) -> Result<Box<dyn KvsEngine>> {
-    check_not_cut_off(&directory.join(EngineName::Kvs.as_str()))?;
-    if name == EngineName::Sled && !cfg!(feature = "sled") {
-        return Err(KvsError::EngineNotBuilt(name.as_str()));
+/// [`KvsError::EngineUnusable`] if the engine was left out of the build, and
+/// whatever the engine cannot be opened for.
+pub fn open(
+    directory: &Path,
+    name: EngineName,
+    options: &Options,
+) -> Result<Box<dyn KvsEngine + Send>> {
+    match name {
+        EngineName::Kvs => Ok(Box::new(KvStore::open_with(directory, options.clone())?)),
+        #[cfg(feature = "sled")]
+        EngineName::Sled => Ok(Box::new(super::sled::SledKvStore::open(directory)?)),
+        #[cfg(not(feature = "sled"))]
+        EngineName::Sled => Err(sled_not_built()),
     }
-    let is_new_directory = private::create(directory)?;
-    let own = directory.join(name.as_str());
-    let is_new_engine = private::create(&own)?;
-    open_in(&own, name, options).inspect_err(|e| {
-        // Who holds it may have created it between our look and our opening.
-        if is_new_engine && !matches!(e, KvsError::InUse { .. }) {
-            // What cannot be removed stays: the error is that of opening.
-            let _ = fs::remove_dir_all(&own);
-            let _ = is_new_directory.then(|| fs::remove_dir(directory));
-        }
-    })
 }
 
-/// Opens the engine in its own directory.
-fn open_in(own: &Path, name: EngineName, options: &Options) -> Result<Box<dyn KvsEngine>> {
-    match name {
-        EngineName::Kvs => Ok(Box::new(KvStore::open_with(own, options.clone())?)),
+/// Writes a `SET` line to `out` for each key that has a value in `directory`,
+/// damaged or not. Passes what was lost to `report`, and returns how much that was.
+/// Needs only read permission for the files of [`KvStore`].
+///
+/// # Errors
+///
+/// [`KvsError::InUse`] if a process has the directory open; [`KvsError::Io`] if it
+/// cannot be read, or `out` cannot be written.
+pub fn export(
+    directory: &Path,
+    out: &mut dyn Write,
+    report: &mut dyn FnMut(&str),
+) -> Result<u64> {
+    match in_use(directory)? {
         #[cfg(feature = "sled")]
-        EngineName::Sled => Ok(Box::new(super::sled::SledKvStore::open(own)?)),
+        Some(EngineName::Sled) => super::sled::export(directory, out, report),
         #[cfg(not(feature = "sled"))]
-        EngineName::Sled => Err(KvsError::EngineNotBuilt(name.as_str())),
+        Some(EngineName::Sled) => Err(sled_not_built()),
+        Some(EngineName::Kvs) => KvStore::export(directory, out, report),
+        None => {
+            let context = format!("there is no store in {}", directory.display());
+            Err(KvsError::io(context)(ErrorKind::NotFound.into()))
+        }
     }
+}
+
+/// The error for a build without sled.
+#[cfg(not(feature = "sled"))]
+fn sled_not_built() -> KvsError {
+    let reason = "this kvs was built without sled: build it with `--features sled`".to_owned();
+    KvsError::EngineUnusable { reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_first_run_has_the_choice_and_the_next_has_not() {
+    fn the_first_run_chooses_and_later_ones_do_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/data");
         assert_eq!(choose(&path, None).unwrap(), EngineName::Kvs);
@@ -149,49 +137,52 @@ mod tests {
         assert_eq!(choose(&path, None).unwrap(), EngineName::Kvs);
         let error = choose(&path, Some(EngineName::Sled)).unwrap_err();
         assert!(matches!(error, KvsError::WrongEngine { asked: "sled", found: "kvs", .. }));
-        fs::create_dir(path.join("sled")).unwrap();
+        fs::write(path.join("db"), "").unwrap();
         assert_eq!(in_use(&path).unwrap(), Some(EngineName::Kvs));
-        fs::write(path.join("sled/conf"), "").unwrap();
-        assert!(matches!(in_use(&path).unwrap_err(), KvsError::BothEngines { .. }));
+        fs::write(path.join("conf"), "").unwrap();
+        assert!(matches!(in_use(&path).unwrap_err(), KvsError::EngineUnusable { .. }));
     }
 
     #[cfg(feature = "sled")]
     #[test]
-    fn the_second_engine_is_found_again() {
+    fn sled_is_found_again_and_kvs_refuses_its_directory() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), EngineName::Sled, &Options::default()).unwrap());
         assert_eq!(choose(dir.path(), None).unwrap(), EngineName::Sled);
-        assert!(choose(dir.path(), Some(EngineName::Kvs)).is_err());
+        for opened in [
+            choose(dir.path(), Some(EngineName::Kvs)).map(drop),
+            KvStore::open(dir.path()).map(drop),
+        ] {
+            assert!(matches!(opened, Err(KvsError::WrongEngine { .. })), "{opened:?}");
+        }
     }
 
     #[test]
-    fn an_engine_that_cannot_be_opened_leaves_no_trace() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("kvs"), "a file").unwrap();
-        assert!(open(dir.path(), EngineName::Kvs, &Options::default()).is_err());
-        assert_eq!(in_use(dir.path()).unwrap(), None);
-    }
-
-    #[test]
-    fn no_engine_is_begun_where_a_repair_was_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("kvs.repaired")).unwrap();
-        for engine in [EngineName::Kvs, EngineName::Sled] {
+    fn directories_of_version_0_1_are_refused() {
+        for files in [&["00000001.seg"][..], &["kvs/00000001.seg"], &["sled/conf", "sled/db"]] {
+            let dir = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = dir.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
             for error in [
-                choose(dir.path(), Some(engine)).unwrap_err(),
-                open(dir.path(), engine, &Options::default()).err().unwrap(),
+                in_use(dir.path()).unwrap_err(),
+                KvStore::open(dir.path()).unwrap_err(),
+                KvStore::inspect(dir.path(), &mut Vec::new()).unwrap_err(),
             ] {
-                assert!(error.to_string().contains("its repair was cut off"), "{error}");
+                let text = error.to_string();
+                assert!(text.contains("was written by kvs 0.1"), "{text}");
             }
         }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn names_are_read_as_they_print() {
-        for engine in [EngineName::Kvs, EngineName::Sled] {
+    fn names_of_engines_are_parsed() {
+        for engine in EngineName::ALL {
             assert_eq!(engine.as_str().parse::<EngineName>().unwrap(), engine);
         }
-        assert!(matches!("KVS".parse::<EngineName>(), Err(KvsError::UnknownEngine(_))));
+        let error = "KVS".parse::<EngineName>().unwrap_err().to_string();
+        assert_eq!(error, "no engine is called 'KVS': use 'kvs' or 'sled'");
     }
 }

@@ -5,7 +5,6 @@
 //! tests runs for both and against a map in memory (`tests/engines.rs`).
 
 pub mod choice;
-mod private;
 #[cfg(feature = "sled")]
 pub(crate) mod sled;
 pub(crate) mod store;

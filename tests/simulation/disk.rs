@@ -7,26 +7,30 @@
 //! do what is always allowed: to read and write less than was asked for, and to
 //! be interrupted.
 //!
-//! Not simulated: several threads or processes at a time, and bytes that change
-//! on the disk by themselves (`tests/damage.rs` changes them).
+//! Jobs in the background start at once and end some time later. Until then what they
+//! fsync need not be on the disk.
+//!
+//! Not simulated: several threads or processes at a time, directories that are
+//! renamed (`tests/directory.rs` renames real ones), and bytes that change on the disk
+//! by themselves (`tests/damage.rs` changes them).
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use kvs::disk::{Disk, DiskFile, Syncing};
+use kvs::fs::{Fs, FsDir, FsFile, Job, Task};
 
 use super::file::Inode;
 use super::names::{Entry, Names};
 use super::random::Random;
 #[allow(unused_imports, reason = "each test file uses a part of it")]
-pub use super::state::{Call, EIO, ENOSPC, Fault};
+pub use super::state::{Call, EIO, EMFILE, ENOSPC, Fault};
 use super::state::{State, ended};
 
-/// Looks after which a sync beside the caller is told to have ended, and one.
-const BESIDE_LOOKS_MAX: u64 = 6;
+/// How often a job in the background is asked before it has ended, at the most.
+const JOB_POLLS_MAX: u64 = 6;
 
 /// The disk; a clone is the same disk.
 #[derive(Clone)]
@@ -38,7 +42,12 @@ pub struct SimulatedDisk {
 pub struct SimulatedFile {
     state: Rc<RefCell<State>>,
     inode: usize,
-    holds_lock: Cell<bool>,
+}
+
+/// An open directory.
+pub struct SimulatedDir {
+    state: Rc<RefCell<State>>,
+    path: PathBuf,
 }
 
 impl SimulatedDisk {
@@ -64,6 +73,7 @@ impl SimulatedDisk {
         let state = State {
             names,
             inodes,
+            locked: BTreeSet::new(),
             random,
             calls: 0,
             calls_of: BTreeMap::new(),
@@ -72,7 +82,7 @@ impl SimulatedDisk {
             has_ended: false,
             fault: None,
             failed: BTreeMap::new(),
-            beside_looks: None,
+            job_polls: None,
         };
         SimulatedDisk { state: Rc::new(RefCell::new(state)) }
     }
@@ -110,9 +120,9 @@ impl SimulatedDisk {
         self.state.borrow().calls_of.get(&kind).copied().unwrap_or_default()
     }
 
-    /// Has a sync beside the caller end after so many looks at it, and one.
-    pub fn set_beside_looks(&self, looks: u64) {
-        self.state.borrow_mut().beside_looks = Some(looks);
+    /// Lets a job in the background end after it is asked so often.
+    pub fn set_job_polls(&self, polls: u64) {
+        self.state.borrow_mut().job_polls = Some(polls);
     }
 
     /// Calls so far that change something.
@@ -153,29 +163,42 @@ impl SimulatedDisk {
     /// that it was handed, and has let go of the locks.
     pub fn after_kill(&self) -> SimulatedDisk {
         let state = &mut *self.state.borrow_mut();
-        let mut inodes = state.inodes.clone();
-        for inode in &mut inodes {
-            inode.is_locked = false;
-        }
-        SimulatedDisk::with(state.names.clone(), inodes, state.random.fork())
+        SimulatedDisk::with(state.names.clone(), state.inodes.clone(), state.random.fork())
     }
 
     fn file(&self, inode: usize) -> SimulatedFile {
-        SimulatedFile { state: self.state.clone(), inode, holds_lock: Cell::new(false) }
+        SimulatedFile { state: self.state.clone(), inode }
     }
 }
 
-impl Disk for SimulatedDisk {
+impl Fs for SimulatedDisk {
     type File = SimulatedFile;
+    type Dir = SimulatedDir;
+    type Task = SimulatedTask;
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
-        state.begin_whole(Call::CreateDir)?;
-        match (state.names.get(path), path.parent().and_then(|above| state.names.get(above))) {
-            (Some(_), _) => Err(ErrorKind::AlreadyExists.into()),
-            (None, Some(Entry::Directory)) => {
-                state.names.change(path, Some(Entry::Directory));
-                Ok(())
+        let mut above: Vec<&Path> = path.ancestors().collect();
+        above.reverse();
+        for path in above {
+            match state.names.get(path) {
+                Some(Entry::Directory) => {}
+                Some(Entry::File(_)) => return Err(ErrorKind::AlreadyExists.into()),
+                None => {
+                    state.begin_whole(Call::CreateDir)?;
+                    state.names.change(path, Some(Entry::Directory));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<SimulatedDir> {
+        let mut state = self.state.borrow_mut();
+        state.begin_whole(Call::Open)?;
+        match state.names.get(path) {
+            Some(Entry::Directory) => {
+                Ok(SimulatedDir { state: self.state.clone(), path: path.to_owned() })
             }
             _ => Err(ErrorKind::NotFound.into()),
         }
@@ -222,45 +245,121 @@ impl Disk for SimulatedDisk {
         }
     }
 
-    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        let mut state = self.state.borrow_mut();
-        if state.begin(Call::SyncDir)? {
-            return Err(ended());
-        }
-        state.names.sync(directory);
-        Ok(())
+    fn start(&self, job: Job<SimulatedFile, SimulatedDir>) -> SimulatedTask {
+        let polls = {
+            let state = &mut *self.state.borrow_mut();
+            let any = state.random.below(JOB_POLLS_MAX);
+            state.job_polls.unwrap_or(any)
+        };
+        let begun = self.begin(job);
+        SimulatedTask { state: self.state.clone(), begun, polls }
     }
 }
 
-/// A sync beside the caller: it ends some looks later, and covers what had been
-/// written when it began. Until it has ended nothing of that need be on the disk.
-pub struct SimulatedSync {
-    state: Rc<RefCell<State>>,
-    inode: usize,
-    /// The file when it began, or why it fails.
-    begun: io::Result<Vec<u8>>,
-    looks: Cell<u64>,
+impl SimulatedDisk {
+    /// Does what a job does at once, and returns what its fsyncs will cover.
+    fn begin(&self, job: Job<SimulatedFile, SimulatedDir>) -> io::Result<Begun> {
+        let mut begun = Begun { files: Vec::new(), names: None };
+        for file in &job.sync_files {
+            let mut state = self.state.borrow_mut();
+            file.begin_sync(&mut state)?;
+            begun.files.push((file.inode, state.inodes[file.inode].current.clone()));
+        }
+        if job.sync_directory {
+            let mut state = self.state.borrow_mut();
+            if state.begin(Call::SyncDir)? {
+                return Err(ended());
+            }
+            begun.names = Some((job.directory.1.clone(), state.names.changes()));
+        }
+        let remove = Job { sync_files: Vec::new(), sync_directory: false, ..job };
+        remove.run(|path| self.remove(path)).map(|()| begun)
+    }
 }
 
-impl Syncing for SimulatedSync {
-    fn is_done(&self) -> bool {
-        self.looks.replace(self.looks.get().saturating_sub(1)) == 0
+/// What fsyncs in the background cover.
+struct Begun {
+    /// Files, and their bytes when the fsync started.
+    files: Vec<(usize, Vec<u8>)>,
+    /// A directory, and the changes of names when the fsync started.
+    names: Option<(PathBuf, u64)>,
+}
+
+/// A job in the background. It ends after it was asked some times. Until then nothing
+/// that it fsyncs need be on the disk.
+pub struct SimulatedTask {
+    state: Rc<RefCell<State>>,
+    /// What it covers, or why it fails.
+    begun: io::Result<Begun>,
+    /// How often it has yet to be asked.
+    polls: u64,
+}
+
+impl Task for SimulatedTask {
+    fn is_done(&mut self) -> bool {
+        self.polls = self.polls.saturating_sub(1);
+        self.polls == 0
     }
 
     fn wait(self) -> io::Result<()> {
-        let bytes = self.begun?;
+        let begun = self.begun?;
         let mut state = self.state.borrow_mut();
         if state.has_ended {
             return Err(ended());
         }
-        state.inodes[self.inode].sync_as_of(&bytes);
+        for (inode, bytes) in begun.files {
+            state.inodes[inode].sync_as_of(&bytes);
+        }
+        if let Some((directory, changes)) = begun.names {
+            state.names.sync(&directory, changes);
+        }
         Ok(())
     }
 }
 
-impl DiskFile for SimulatedFile {
-    type Syncing = SimulatedSync;
+impl FsDir for SimulatedDir {
+    fn try_lock(&self) -> io::Result<bool> {
+        let mut state = self.state.borrow_mut();
+        state.begin_whole(Call::Lock)?;
+        Ok(state.locked.insert(self.path.clone()))
+    }
 
+    fn unlock(&self) {
+        self.state.borrow_mut().locked.remove(&self.path);
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.state.borrow().names.get(path) == Some(Entry::Directory))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        if state.begin(Call::SyncDir)? {
+            return Err(ended());
+        }
+        let changes = state.names.changes();
+        state.names.sync(&self.path, changes);
+        Ok(())
+    }
+}
+
+impl SimulatedFile {
+    /// Counts an fsync. One that fails loses some pages.
+    fn begin_sync(&self, state: &mut State) -> io::Result<()> {
+        match state.begin(Call::Sync) {
+            Ok(true) => Err(ended()),
+            Ok(false) => Ok(()),
+            Err(error) => {
+                if !state.has_ended {
+                    state.inodes[self.inode].fail_to_sync(&mut state.random);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl FsFile for SimulatedFile {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state.borrow_mut();
         state.begin_whole(Call::Len)?;
@@ -307,37 +406,10 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let state = &mut *self.state.borrow_mut();
-        match state.begin(Call::Sync) {
-            Ok(true) => Err(ended()),
-            Ok(false) => {
-                state.inodes[self.inode].sync();
-                Ok(())
-            }
-            Err(error) => {
-                if !state.has_ended {
-                    state.inodes[self.inode].fail_to_sync(&mut state.random);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn sync_beside(&self) -> io::Result<SimulatedSync> {
-        let state = &mut *self.state.borrow_mut();
-        let any = state.random.below(BESIDE_LOOKS_MAX);
-        let looks = Cell::new(state.beside_looks.unwrap_or(any));
-        let begun = match state.begin(Call::Sync) {
-            Ok(true) => return Err(ended()),
-            Ok(false) => Ok(state.inodes[self.inode].current.clone()),
-            Err(error) => {
-                if !state.has_ended {
-                    state.inodes[self.inode].fail_to_sync(&mut state.random);
-                }
-                Err(error)
-            }
-        };
-        Ok(SimulatedSync { state: self.state.clone(), inode: self.inode, begun, looks })
+        let mut state = self.state.borrow_mut();
+        self.begin_sync(&mut state)?;
+        state.inodes[self.inode].sync();
+        Ok(())
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -345,23 +417,5 @@ impl DiskFile for SimulatedFile {
         state.begin_whole(Call::Truncate)?;
         state.inodes[self.inode].truncate(len as usize);
         Ok(())
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        let mut state = self.state.borrow_mut();
-        state.begin_whole(Call::Lock)?;
-        let inode = &mut state.inodes[self.inode];
-        let is_free = !inode.is_locked;
-        inode.is_locked = true;
-        self.holds_lock.set(is_free);
-        Ok(is_free)
-    }
-}
-
-impl Drop for SimulatedFile {
-    fn drop(&mut self) {
-        if self.holds_lock.get() {
-            self.state.borrow_mut().inodes[self.inode].is_locked = false;
-        }
     }
 }

@@ -35,8 +35,6 @@ pub struct Inode {
     /// What the disk holds, until the next sync, of bytes that were cut off, at
     /// their offsets.
     cut: Vec<u8>,
-    /// Whether an open file has the lock.
-    pub is_locked: bool,
 }
 
 impl Inode {
@@ -86,8 +84,7 @@ impl Inode {
         self.cut.clear();
     }
 
-    /// Puts on the disk what the file was some time ago, to which has been appended
-    /// since and nothing else; what came since stays dirty.
+    /// Puts on the disk what the file was some time ago. What came since stays dirty.
     pub fn sync_as_of(&mut self, bytes: &[u8]) {
         self.durable.resize(self.durable.len().max(bytes.len()), 0);
         self.durable[..bytes.len()].copy_from_slice(bytes);

@@ -22,9 +22,6 @@ pub struct Model {
     writes: Vec<Write>,
     /// How many of those survive a kill.
     flushed: usize,
-    /// Writes after those that failed, and were not surely undone: reads do not
-    /// show them, and a restart may.
-    doubtful: Vec<Write>,
 }
 
 impl Model {
@@ -43,24 +40,9 @@ impl Model {
         *self = Model { synced: self.map(), ..Model::default() };
     }
 
-    /// The last write failed alone, and is undone.
+    /// The last write failed, and changed nothing.
     pub fn take_back_one(&mut self) {
         self.writes.pop();
-    }
-
-    /// What was not handed to the system has failed, and is undone.
-    pub fn take_back(&mut self) {
-        self.writes.truncate(self.flushed);
-    }
-
-    /// The same, but nobody knows whether it will be found.
-    pub fn doubt(&mut self) {
-        self.doubtful.extend(self.writes.drain(self.flushed..));
-    }
-
-    /// What was in doubt is surely undone.
-    pub fn end_doubt(&mut self) {
-        self.doubtful.clear();
     }
 
     /// Power was lost: what was only handed to the system may be gone.
@@ -82,8 +64,7 @@ impl Model {
     /// Panics unless `found` is what may be; it is the synced map from then on,
     /// as a store syncs what it finds before it shows it.
     pub fn settle(&mut self, found: Map) {
-        let last = self.writes.len() + self.doubtful.len();
-        let is_right = (self.flushed..=last).any(|count| self.after(count) == found);
+        let is_right = (self.flushed..=self.writes.len()).any(|count| self.after(count) == found);
         assert!(is_right, "{}", self.explain(&found));
         *self = Model { synced: found, ..Model::default() };
     }
@@ -91,7 +72,7 @@ impl Model {
     /// The synced map after this many writes.
     fn after(&self, count: usize) -> Map {
         let mut map = self.synced.clone();
-        for (key, value) in self.writes.iter().chain(&self.doubtful).take(count) {
+        for (key, value) in self.writes.iter().take(count) {
             match value {
                 Some(value) => drop(map.insert(key.clone(), value.clone())),
                 None => drop(map.remove(key)),
@@ -103,12 +84,11 @@ impl Model {
     /// What is wrong with what was found.
     fn explain(&self, found: &Map) -> String {
         let mut lines = format!(
-            "{} writes, of which {} must be there, and {} in doubt:",
+            "{} writes, of which {} must be there:",
             self.writes.len(),
-            self.flushed,
-            self.doubtful.len()
+            self.flushed
         );
-        for (key, value) in self.writes.iter().chain(&self.doubtful) {
+        for (key, value) in &self.writes {
             let value = value.as_deref().map_or("none".to_owned(), brief);
             lines += &format!("\n  {key}={value}");
         }

@@ -25,8 +25,11 @@ pub struct Names {
     current: BTreeMap<PathBuf, Entry>,
     /// What the disk has.
     durable: BTreeMap<PathBuf, Entry>,
-    /// Changes since, in order: what a name stands for now, if anything.
-    pending: Vec<(PathBuf, Option<Entry>)>,
+    /// Changes since, in order, each with its number: what a name stands for now, if
+    /// anything.
+    pending: Vec<(u64, PathBuf, Option<Entry>)>,
+    /// The number of the next change.
+    next: u64,
 }
 
 impl Names {
@@ -41,7 +44,8 @@ impl Names {
     /// Makes or removes a name; not on the disk yet.
     pub fn change(&mut self, path: &Path, entry: Option<Entry>) {
         apply(&mut self.current, path, entry);
-        self.pending.push((path.to_owned(), entry));
+        self.pending.push((self.next, path.to_owned(), entry));
+        self.next += 1;
     }
 
     /// Makes a name that is on the disk.
@@ -64,14 +68,21 @@ impl Names {
         })
     }
 
-    /// Puts the names in a directory on the disk.
-    pub fn sync(&mut self, directory: &Path) {
-        let (here, elsewhere) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|(path, _)| path.parent() == Some(directory));
-        self.pending = elsewhere;
+    /// The number of changes so far.
+    pub fn changes(&self) -> u64 {
+        self.next
+    }
+
+    /// Puts the names in a directory on the disk, as of the first so many changes.
+    pub fn sync(&mut self, directory: &Path, changes: u64) {
+        let (here, others) = std::mem::take(&mut self.pending).into_iter().partition(
+            |(number, path, _): &(u64, PathBuf, _)| {
+                *number < changes && path.parent() == Some(directory)
+            },
+        );
+        self.pending = others;
         let here: Vec<_> = here;
-        for (path, entry) in here {
+        for (_, path, entry) in here {
             apply(&mut self.durable, &path, entry);
         }
     }
@@ -79,7 +90,7 @@ impl Names {
     /// The names as they may be found after a loss of power.
     pub fn after_power_loss(&self, random: &mut Random) -> Names {
         let mut durable = self.durable.clone();
-        for (path, entry) in &self.pending {
+        for (_, path, entry) in &self.pending {
             if random.one_in(2) {
                 apply(&mut durable, path, *entry);
             }
@@ -90,7 +101,7 @@ impl Names {
                 .skip(1)
                 .all(|above| above == Path::new("/") || all.get(above) == Some(&Entry::Directory))
         });
-        Names { current: durable.clone(), durable, pending: Vec::new() }
+        Names { current: durable.clone(), durable, pending: Vec::new(), next: 0 }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The state of a simulated disk: its files, how many calls there were, which
 //! one is the last, and what is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
 use super::file::Inode;
 use super::names::Names;
@@ -10,6 +11,8 @@ use super::random::Random;
 
 /// The system's numbers of errors that disks give.
 pub const EIO: i32 = 5;
+/// The process has too many open files.
+pub const EMFILE: i32 = 24;
 /// The file would be larger than the process may make it.
 const EFBIG: i32 = 27;
 /// No space is left.
@@ -54,6 +57,8 @@ pub enum Fault {
 pub struct State {
     pub names: Names,
     pub inodes: Vec<Inode>,
+    /// The directories that are locked.
+    pub locked: BTreeSet<PathBuf>,
     pub random: Random,
     /// Calls so far.
     pub calls: u64,
@@ -69,9 +74,9 @@ pub struct State {
     pub fault: Option<Fault>,
     /// Calls that failed for it, by kind.
     pub failed: BTreeMap<Call, u64>,
-    /// Looks after which a sync beside the caller is told to have ended, and one;
-    /// `None` for any few.
-    pub beside_looks: Option<u64>,
+    /// How often a job in the background is asked before it has ended; `None` for a few
+    /// times at random.
+    pub job_polls: Option<u64>,
 }
 
 impl State {

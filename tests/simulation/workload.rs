@@ -1,5 +1,8 @@
 //! A random workload on a store on a simulated disk, with the model beside it.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use kvs::{KvStore, KvsEngine, KvsError, Options};
 
 use super::disk::{Call, SimulatedDisk};
@@ -7,7 +10,7 @@ use super::model::{Map, Model, show};
 use super::random::Random;
 
 /// Where the store is.
-pub const DIRECTORY: &str = "/data/kvs";
+pub const DIRECTORY: &str = "/above/data";
 /// Keys in use, few, so that most writes are overwrites.
 const KEYS: u64 = 24;
 /// Housekeeping steps that are always enough to finish.
@@ -30,10 +33,6 @@ pub struct Workload {
     pub options: Options,
     pub model: Model,
     store: Option<KvStore<SimulatedDisk>>,
-    /// Whether the store has refused writes since it was opened.
-    was_refused: bool,
-    /// Syncs that had failed when it was opened.
-    failed_syncs: u64,
     /// Values so far, so that each is another one.
     serial: u64,
 }
@@ -44,9 +43,10 @@ impl Workload {
         let mut random = Random::new(seed);
         let mut options = Options::default();
         options.segment_bytes = random.pick(&[512, 700, 1024, 2048, 4096, 16_384]);
-        options.compact_threshold_bytes = kvs::COMPACT_THRESHOLD_BYTES_MIN;
+        options.compact_threshold_bytes = 4096;
         options.cache_bytes = random.pick(&[0, 4096, 3 * 4096, 1 << 16]);
         options.buffered = random.one_in(2);
+        options.idle_time = Duration::from_secs(random.pick(&[0, 1_000]));
         let disk = SimulatedDisk::new(random.next());
         let model = Model::default();
         Workload {
@@ -56,8 +56,6 @@ impl Workload {
             options,
             model,
             store: None,
-            was_refused: false,
-            failed_syncs: 0,
             serial: 0,
         }
     }
@@ -66,8 +64,6 @@ impl Workload {
     pub fn open(&mut self) -> Result<(), KvsError> {
         let store = KvStore::open_on(self.disk.clone(), DIRECTORY, self.options.clone())?;
         self.store = Some(store);
-        self.was_refused = false;
-        self.failed_syncs = self.disk.failed(&[Call::Sync]);
         match self.found() {
             Ok(found) => {
                 self.model.settle(found);
@@ -80,15 +76,12 @@ impl Workload {
         }
     }
 
-    /// Closes the store, which syncs it, unless something fails that nobody is told
-    /// of, or has failed beside and was not told yet.
+    /// Closes the store, which syncs it, unless something fails.
     pub fn close(&mut self) {
+        let is_failed = self.has_failed();
         let failed = self.disk.failed_any();
         self.store = None;
-        let is_failed = self.was_refused
-            || self.disk.failed_any() > failed
-            || self.disk.failed(&[Call::Sync]) > self.failed_syncs;
-        if !is_failed && !self.disk.has_ended() {
+        if !is_failed && self.disk.failed_any() == failed && !self.disk.has_ended() {
             self.model.sync();
         }
     }
@@ -99,15 +92,12 @@ impl Workload {
             End::PowerLoss => self.disk.after_power_loss(),
             End::Kill => self.disk.after_kill(),
         };
-        let could_not_cut = self.disk.failed(&[Call::Truncate]) > 0;
         self.disk.set_fault(None);
         self.disk.end_after(0);
         self.store = None;
         self.disk = disk;
-        match end {
-            End::PowerLoss => self.model.lose_power(),
-            End::Kill if !could_not_cut => self.model.end_doubt(),
-            End::Kill => {}
+        if end == End::PowerLoss {
+            self.model.lose_power();
         }
     }
 
@@ -121,7 +111,21 @@ impl Workload {
         }
         let keys = self.stat("keys");
         assert_eq!(keys, map.len() as u64, "the store has keys that were never written");
+        let scanned = self.scan()?;
+        assert!(scanned.iter().eq(map.keys()), "a scan lists {scanned:?}");
         Ok(map)
+    }
+
+    /// The keys that a scan lists.
+    fn scan(&self) -> Result<BTreeSet<String>, KvsError> {
+        let mut keys = BTreeSet::new();
+        let mut page = self.store().scan(None)?;
+        while let Some(next) = page.next.take() {
+            keys.append(&mut page.keys.drain(..).collect());
+            page = self.store().scan(Some(&next))?;
+        }
+        keys.extend(page.keys);
+        Ok(keys)
     }
 
     /// Compares all that reads show with the model.
@@ -188,7 +192,8 @@ impl Workload {
         match &written {
             Ok(()) if self.options.buffered => {}
             Ok(()) => self.model.flush(),
-            Err(error) => self.failed(error, true),
+            Err(_) if self.has_failed() => {}
+            Err(_) => self.model.take_back_one(),
         }
         written
     }
@@ -196,9 +201,9 @@ impl Workload {
     /// Flushes.
     pub fn flush(&mut self) -> Result<(), KvsError> {
         let flushed = self.store().flush();
-        match &flushed {
-            Ok(()) => self.model.flush(),
-            Err(error) => self.failed(error, false),
+        self.check_fatal(&flushed);
+        if flushed.is_ok() {
+            self.model.flush();
         }
         flushed
     }
@@ -206,9 +211,9 @@ impl Workload {
     /// Syncs.
     pub fn sync(&mut self) -> Result<(), KvsError> {
         let synced = self.store().sync();
-        match &synced {
-            Ok(()) => self.model.sync(),
-            Err(error) => self.failed(error, false),
+        self.check_fatal(&synced);
+        if synced.is_ok() {
+            self.model.sync();
         }
         synced
     }
@@ -221,10 +226,7 @@ impl Workload {
             match self.store().maintain() {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(error) => {
-                    self.failed(&error, false);
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
         assert!(steps < MAINTAIN_STEPS_MAX, "housekeeping does not end");
@@ -239,27 +241,21 @@ impl Workload {
         Ok(())
     }
 
-    /// Takes back what a failed call has undone, unless the disk has ended, so
-    /// that nobody was told. `is_write` when that is one write that was refused.
-    fn failed(&mut self, error: &KvsError, is_write: bool) {
-        if self.disk.has_ended() {
-            return;
-        }
-        let is_refused = self.is_refused();
-        let is_doubtful = [Call::Sync, Call::Truncate, Call::SyncDir, Call::Remove];
-        let reason = self.disk.failed(&is_doubtful);
-        assert!(!is_refused || reason > 0, "writes are refused without reason: {error}");
-        match is_write && (self.options.buffered || self.was_refused) {
-            true => self.model.take_back_one(),
-            false if is_refused => self.model.doubt(),
-            false => self.model.take_back(),
-        }
-        self.was_refused = is_refused;
+    /// Fails unless an error of `flush` or `sync` is fatal.
+    fn check_fatal(&self, result: &Result<(), KvsError>) {
+        assert!(result.is_ok() || self.disk.has_ended() || self.has_failed(), "{result:?}");
     }
 
-    /// Whether writes are refused until the store is opened anew.
-    pub fn is_refused(&self) -> bool {
-        matches!(self.store().flush(), Err(KvsError::WritesRefused { .. }))
+    /// Whether every call fails until the store is opened again. There has to be a
+    /// reason.
+    pub fn has_failed(&self) -> bool {
+        // The first of two calls may be the one that fails.
+        let _ = self.store().flush();
+        let failed = matches!(self.store().flush(), Err(KvsError::Failed { .. }));
+        let fatal = [Call::Write, Call::Sync, Call::SyncDir, Call::Remove];
+        let reason = self.disk.failed(&fatal) > 0 || self.disk.has_ended();
+        assert!(!failed || reason, "the store has failed without a reason");
+        failed
     }
 
     /// A figure of the store's.

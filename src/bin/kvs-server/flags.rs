@@ -66,9 +66,9 @@ const LINE_BYTES: RangeInclusive<u64> = 16..=LINE_BYTES_LIMIT as u64;
 /// Bytes that are read of a client at a time.
 const READ_BYTES: RangeInclusive<u64> = 1 << 10..=16 << 20;
 /// Bytes of a segment.
-const SEGMENT_BYTES: RangeInclusive<u64> = kvs::SEGMENT_BYTES_MIN..=kvs::SEGMENT_BYTES_MAX;
+const SEGMENT_BYTES: RangeInclusive<u64> = 512..=1 << 30;
 /// Dead bytes before compaction.
-const THRESHOLD_BYTES: RangeInclusive<u64> = kvs::COMPACT_THRESHOLD_BYTES_MIN..=u64::MAX;
+const THRESHOLD_BYTES: RangeInclusive<u64> = 4096..=u64::MAX;
 /// Bytes of the cache.
 const CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 /// Clients at a time.
@@ -80,8 +80,6 @@ pub(crate) enum Mode {
     Serve,
     /// Print every record.
     Inspect,
-    /// Keep what is intact.
-    Repair,
 }
 
 /// What was asked for on the command line, checked.
@@ -149,7 +147,6 @@ where
     let cache_bytes = |text: &str| size(text, CACHE_BYTES).map(|bytes| bytes as usize);
     match name {
         "inspect" => flags.mode = Mode::Inspect,
-        "repair" => flags.mode = Mode::Repair,
         "addr" => flags.addr = args.parsed_value(parse_addr)?,
         "engine" => flags.engine = Some(args.parsed_value(parsed)?),
         "dir" => flags.dir = PathBuf::from(args.value()?),

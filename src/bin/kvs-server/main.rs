@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use common::{Failure, init_logger, print, read_secret};
+use common::{Failure, init_logger, read_secret};
 use flags::{Flags, Mode, VERSION, read_flags};
 use kvs::args::ArgsError;
 use kvs::choice::{self, EngineName};
@@ -40,7 +40,6 @@ fn run() -> Result<(), Failure> {
     match flags.mode {
         Mode::Serve => Ok(serve(flags)?),
         Mode::Inspect => inspect(flags),
-        Mode::Repair => repair(flags),
     }
 }
 
@@ -116,27 +115,11 @@ fn inspect(flags: Flags) -> Result<(), Failure> {
     }
 }
 
-/// Keeps what is intact of the store, and prints what is not.
-fn repair(flags: Flags) -> Result<(), Failure> {
-    let repair = KvStore::repair(&kvs_directory(&flags)?)?;
-    let lost = repair.lost.iter().map(|lost| format!("lost: {lost}\n"));
-    let mut text: String = lost.collect();
-    text += &match repair.set_aside {
-        None => format!("nothing is damaged; the store has {} keys\n", repair.keys),
-        Some(path) => format!(
-            "the repaired store has {} keys; the damaged one is in {}\n",
-            repair.keys,
-            path.display()
-        ),
-    };
-    print(text.as_bytes())
-}
-
 /// The directory of the engine kvs, which only it is to be looked at with.
 fn kvs_directory(flags: &Flags) -> Result<PathBuf, Failure> {
     if flags.engine == Some(EngineName::Sled) {
-        let reason = "--inspect and --repair are for the engine kvs".to_owned();
+        let reason = "--inspect is for the engine kvs".to_owned();
         return Err(ArgsError::Words(reason).into());
     }
-    Ok(flags.dir.join(EngineName::Kvs.as_str()))
+    Ok(flags.dir.clone())
 }

@@ -1,98 +1,89 @@
-//! A bounded cache of blocks of segments, so that a read need not be a call to
-//! the system.
+//! The block cache: parts of segments in memory, so that a read need not be a
+//! system call.
 //!
-//! A direct-mapped table: a block has one slot that it may be in, the next
-//! block of its segment has the next slot, and whichever came last stays. As
-//! long as all segments fit, none takes another's slot; there is no list of
-//! what was used when to keep. Bytes of a segment never change, so nothing is
-//! ever invalidated: a block that has grown since is read again when more of it
-//! is wanted than was there.
+//! The cache is a direct-mapped table of 4 KiB blocks. Each block has one slot,
+//! and consecutive blocks have consecutive slots. As long as all segments fit, no
+//! block evicts another, and there is no order of use to maintain. Bytes of a
+//! segment never change, so nothing is invalidated. A block of the active segment
+//! is read again when more of it is needed than was there.
 //!
-//! Not here: files. The caller says how to read.
+//! Not here: files. The caller passes a function that reads.
+//!
+//! Invariant: a read returns the bytes of the file (`reads_return_the_bytes_of_the_file`).
 
 use std::collections::TryReserveError;
 use std::hint::black_box;
 
 use super::index::Location;
-use super::prefetch::prefetch;
-use super::table::CACHE_LINE_BYTES;
 use crate::error::{KvsError, Result};
 
 /// Bytes of a block: a page, the least that the system reads.
 const BLOCK_BYTES: usize = 4096;
+/// Bytes that the buffer for long records keeps.
+const RECORD_BUFFER_BYTES_MAX: usize = 4 << 20;
+/// Bytes that a processor loads at a time.
+const CACHE_LINE_BYTES: usize = 64;
 
-/// Bytes of room for a record that are kept for the next one.
-const RECORD_ROOM_BYTES_MAX: usize = 4 << 20;
-
-/// Which block of which segment a slot holds.
+/// The block that a slot holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Tag {
-    /// The segment's number; 0 for none.
+    /// Number of the segment; 0 for none.
     segment: u32,
-    /// The block's number in it.
+    /// Number of the block in the segment.
     block: u32,
-    /// Bytes of the block that were there when it was read.
+    /// Bytes of the block that were read.
     filled: u32,
 }
 
-/// The cache.
-pub(crate) struct Cache {
+/// The block cache.
+pub(super) struct Cache {
     /// What each slot holds.
     tags: Vec<Tag>,
-    /// The slots' blocks, one after another.
+    /// The blocks of all slots.
     bytes: Vec<u8>,
-    /// Slots between the first block of a segment and that of the next.
+    /// Slots between the first blocks of consecutive segments.
     stride: usize,
-    /// Where a record that spans blocks is put together.
+    /// A record that spans blocks, or is longer than one.
     record: Vec<u8>,
 }
 
 impl Cache {
-    /// A cache of `cache_bytes`, for segments of about `segment_bytes` at the most:
-    /// the blocks of a longer one would take the slots of the next one's.
+    /// A cache of `cache_bytes` for segments of about `segment_bytes`.
     ///
     /// # Errors
     ///
-    /// [`KvsError::Io`] when the system has no such memory.
-    pub(crate) fn new(cache_bytes: usize, segment_bytes: u64) -> Result<Cache> {
-        let context = format!("cannot have a read cache of {cache_bytes} bytes");
-        let (tags, bytes) =
-            room(cache_bytes / BLOCK_BYTES).map_err(|e| KvsError::io(context)(e.into()))?;
-        let stride = segment_bytes as usize / BLOCK_BYTES + 1;
+    /// If there is no such memory.
+    pub(super) fn new(cache_bytes: usize, segment_bytes: u64) -> Result<Cache> {
+        let context = format!("cannot allocate a block cache of {cache_bytes} bytes");
+        let slots = allocate(cache_bytes / BLOCK_BYTES);
+        let (tags, bytes) = slots.map_err(|e| KvsError::io(context)(e.into()))?;
+        // The last record of a segment may begin at its end.
+        let stride = segment_bytes as usize / BLOCK_BYTES + 2;
         Ok(Cache { tags, bytes, stride, record: Vec::new() })
     }
 
-    /// The `len` bytes of a segment from `offset` on, or as many as there are.
+    /// The bytes of a record, or as many as there are. `read` fills a buffer from
+    /// an offset of the segment on and returns the number of bytes.
     ///
-    /// `read` fills a buffer from an offset of that segment on and says how
-    /// many bytes there were. A record longer than a block would turn out many
-    /// others, so it is read past the cache.
-    pub(crate) fn read(
+    /// A record longer than a block would evict many blocks, so it is not cached.
+    pub(super) fn read(
         &mut self,
-        segment: u32,
-        offset: u32,
-        len: u32,
+        location: Location,
         read: impl Fn(&mut [u8], u64) -> Result<usize>,
     ) -> Result<&[u8]> {
-        if self.record.capacity() > RECORD_ROOM_BYTES_MAX {
-            self.record = Vec::new();
-        }
+        let Location { segment, offset, len } = location;
         let (start, len) = (offset as usize % BLOCK_BYTES, len as usize);
         let block = offset / BLOCK_BYTES as u32;
         if len > BLOCK_BYTES || self.tags.is_empty() {
-            self.record.resize(len, 0);
-            let filled = read(&mut self.record, u64::from(offset))?;
-            return Ok(&self.record[..filled]);
+            return self.read_uncached(len, offset.into(), read);
         }
         if start + len <= BLOCK_BYTES {
-            return Ok(self
-                .block(segment, block, start + len, &read)?
-                .get(start..)
-                .map_or(&[], |bytes| &bytes[..len.min(bytes.len())]));
+            let bytes = self.block(segment, block, start + len, &read)?;
+            return Ok(bytes.get(start..).map_or(&[], |bytes| &bytes[..len.min(bytes.len())]));
         }
         let head_len = BLOCK_BYTES - start;
-        self.record.clear();
         let mut record = std::mem::take(&mut self.record);
+        record.clear();
         let head = self.block(segment, block, BLOCK_BYTES, &read)?;
         record.extend_from_slice(head.get(start..).unwrap_or_default());
         let tail = self.block(segment, block + 1, len - head_len, &read)?;
@@ -101,27 +92,42 @@ impl Cache {
         Ok(&self.record)
     }
 
-    /// Has the processor load where a record would be, so that reading it soon does not
-    /// wait for memory. Whether it is there is not looked at.
-    pub(crate) fn prefetch(&self, location: Location) {
+    /// Reads `len` bytes at `offset` into the buffer for long records.
+    fn read_uncached(
+        &mut self,
+        len: usize,
+        offset: u64,
+        read: impl Fn(&mut [u8], u64) -> Result<usize>,
+    ) -> Result<&[u8]> {
+        if self.record.capacity() > RECORD_BUFFER_BYTES_MAX {
+            self.record = Vec::new();
+        }
+        self.record.resize(len, 0);
+        let filled = read(&mut self.record, offset)?;
+        Ok(&self.record[..filled])
+    }
+
+    /// Loads the memory of a record into the processor's cache, without waiting
+    /// for it. Whether the record is in its slot does not matter.
+    pub(super) fn prefetch(&self, location: Location) {
         if self.tags.is_empty() {
             return;
         }
         let slot = self.slot(location.segment, location.offset / BLOCK_BYTES as u32);
         let start = slot * BLOCK_BYTES + location.offset as usize % BLOCK_BYTES;
         prefetch(&self.tags[slot]);
-        // The lines of a common record; the others of a long one follow by themselves.
+        // The processor loads the other lines of a long record by itself.
         for at in [0, CACHE_LINE_BYTES, location.len as usize - 1] {
             self.bytes.get(start + at).into_iter().for_each(prefetch);
         }
     }
 
-    /// The slot that a block may be in.
+    /// The slot of a block.
     fn slot(&self, segment: u32, block: u32) -> usize {
         (segment as usize * self.stride + block as usize) % self.tags.len()
     }
 
-    /// A block, with `needed` bytes at the least if it has as many.
+    /// A block, with at least `needed` bytes if it has as many.
     fn block(
         &mut self,
         segment: u32,
@@ -141,15 +147,30 @@ impl Cache {
     }
 }
 
-/// Tags and bytes of so many slots, all empty.
+/// Loads the cache line of a value into the processor's cache, where it can.
+fn prefetch<T: Copy>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[expect(unsafe_code, reason = "std has no stable call for it")]
+        // SAFETY: every x86-64 processor has the instruction, and it accesses no memory.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    black_box(*value);
+}
+
+/// Allocates slots, all empty.
 ///
-/// The bytes are asked for twice: only zeros get their pages one by one as they are
-/// used, and std has no call for them that can fail.
-fn room(slots: usize) -> std::result::Result<(Vec<Tag>, Vec<u8>), TryReserveError> {
+/// Only zeroed memory gets its pages one by one as they are used, but std's call
+/// for it cannot fail. So the memory is asked for twice.
+fn allocate(slots: usize) -> std::result::Result<(Vec<Tag>, Vec<u8>), TryReserveError> {
     let (mut tags, mut bytes) = (Vec::new(), Vec::<u8>::new());
     bytes.try_reserve_exact(slots * BLOCK_BYTES)?;
     tags.try_reserve_exact(slots)?;
-    // Else the compiler may leave out a request whose memory nobody uses.
+    // Otherwise the compiler may leave out an allocation that nobody uses.
     drop(black_box(bytes));
     tags.resize(slots, Tag { segment: 0, block: 0, filled: 0 });
     Ok((tags, vec![0; slots * BLOCK_BYTES]))
@@ -160,9 +181,13 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
+    fn at(segment: u32, offset: u32, len: u32) -> Location {
+        Location { segment, offset, len }
+    }
+
     /// Reads records of every place and length from a file that grows meanwhile.
     #[test]
-    fn what_is_read_is_what_is_there() {
+    fn reads_return_the_bytes_of_the_file() {
         let file: Vec<u8> = (0..40_000u32).map(|i| (i * i / 7) as u8).collect();
         for slots in [0, 1, 2, 3, 64] {
             let mut cache = Cache::new(slots * BLOCK_BYTES, 16 * BLOCK_BYTES as u64).unwrap();
@@ -177,13 +202,13 @@ mod tests {
                     Ok(filled)
                 };
                 let wanted = &file[offset as usize..][..len as usize];
-                assert_eq!(cache.read(segment, offset, len, read).unwrap(), wanted);
+                assert_eq!(cache.read(Location { segment, offset, len }, read).unwrap(), wanted);
             }
         }
     }
 
     #[test]
-    fn a_block_is_read_once_and_a_failed_read_leaves_none() {
+    fn a_block_is_read_once_unless_the_read_fails() {
         let reads = Cell::new(0);
         let mut cache = Cache::new(4 * BLOCK_BYTES, BLOCK_BYTES as u64).unwrap();
         let fails = |_: &mut [u8], _: u64| Err(crate::KvsError::KeyNotFound);
@@ -192,11 +217,11 @@ mod tests {
             buffer.fill(7);
             Ok(buffer.len())
         };
-        assert!(cache.read(1, 5, 10, fails).is_err());
+        assert!(cache.read(at(1, 5, 10), fails).is_err());
         for offset in [5, 100, 4_000, 4_086] {
-            assert_eq!(cache.read(1, offset, 10, read).unwrap(), [7; 10]);
+            assert_eq!(cache.read(at(1, offset, 10), read).unwrap(), [7; 10]);
         }
-        assert_eq!(cache.read(1, 0, BLOCK_BYTES as u32, read).unwrap(), [7; BLOCK_BYTES]);
+        assert_eq!(cache.read(at(1, 0, BLOCK_BYTES as u32), read).unwrap(), [7; BLOCK_BYTES]);
         assert_eq!(reads.get(), 1);
     }
 
@@ -217,36 +242,35 @@ mod tests {
                 Ok(buffer.len())
             };
             let offset = block * BLOCK_BYTES as u32;
-            cache.read(segment, offset, BLOCK_BYTES as u32, read).unwrap();
+            cache.read(at(segment, offset, BLOCK_BYTES as u32), read).unwrap();
         }
         assert_eq!(reads.get(), 10);
         cache
     }
 
     #[test]
-    fn segments_that_fit_do_not_take_each_others_place() {
+    fn segments_that_fit_evict_nothing() {
         full_cache();
     }
 
     #[test]
-    fn no_location_is_too_far_to_be_prefetched() {
-        let at = |segment, offset| Location { segment, offset, len: 100 };
+    fn any_location_can_be_prefetched() {
         for cache in [full_cache(), Cache::new(0, 1).unwrap()] {
             for offset in [0, 4_095, 9_100, u32::MAX] {
-                (1..40).for_each(|segment| cache.prefetch(at(segment, offset)));
+                (1..40).for_each(|segment| cache.prefetch(at(segment, offset, 100)));
             }
         }
     }
 
     #[test]
-    fn room_for_a_long_record_is_given_back_and_that_of_others_kept() {
+    fn the_buffer_of_a_long_record_is_given_back() {
         let mut cache = Cache::new(BLOCK_BYTES, BLOCK_BYTES as u64).unwrap();
         let mut room_after = |len| {
-            cache.read(1, 0, len, |buffer, _| Ok(buffer.len())).unwrap();
-            cache.read(1, 0, 10, |buffer, _| Ok(buffer.len())).unwrap();
+            cache.read(at(1, 0, len), |buffer, _| Ok(buffer.len())).unwrap();
+            cache.read(at(1, 0, 10), |buffer, _| Ok(buffer.len())).unwrap();
             cache.record.capacity()
         };
-        assert_eq!(room_after(RECORD_ROOM_BYTES_MAX as u32), 4 << 20);
-        assert_eq!(room_after(RECORD_ROOM_BYTES_MAX as u32 + 1), 0);
+        assert_eq!(room_after(RECORD_BUFFER_BYTES_MAX as u32), 4 << 20);
+        assert_eq!(room_after(RECORD_BUFFER_BYTES_MAX as u32 + 1), 0);
     }
 }

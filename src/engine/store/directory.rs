@@ -1,201 +1,285 @@
-//! The store's directory: its lock, and the names of its segments.
+//! The directory of a store: its lock, and the names in it.
 //!
-//! Not here: what is in a segment, or which segments there should be.
+//! Both engines use it. The directory itself carries the lock (`flock`), so that
+//! no lock file can be left behind, copied or deleted. The path is made absolute
+//! at open, so a later `chdir` changes nothing.
+//!
+//! Not here: what is in a segment, and which segments there should be.
 //!
 //! Invariants:
-//! * One handle at a time has the directory open: its lock file is locked by
-//!   the operating system, which lets go when the process ends, however it does.
-//!   A lock file that is left behind is therefore no hindrance (`a_directory_is_open_once`).
-//! * A name that was created or removed is on the disk before the call returns
-//!   (`every_loss_of_power_leaves_what_was_synced`).
-//! * The lock file is empty until a segment is on the disk. One with text in it
-//!   and no segment beside it tells of segments that were lost
-//!   (`a_store_that_lost_all_its_segments_is_refused`).
+//! * One handle at a time has the directory open (`a_directory_is_open_once`).
+//! * A segment is created or opened only while the path leads to the directory
+//!   that is locked (`a_moved_directory_stops_the_store`).
+//! * Names that are not a segment's are left alone (`other_files_are_left_alone`).
 
-use std::io;
+use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::disk::{Disk, DiskFile, read_full, write_full};
-use crate::engine::private::sync_ancestors;
+use super::background::{DirectoryMoved, Job};
+use super::fs::{Fs, FsDir};
 use crate::error::{KvsError, Result};
 
-/// The name of the lock file; it holds the process id of its newest holder.
-const LOCK: &str = "lock";
-/// How a segment's name ends; before it stands its number.
-const SEGMENT_SUFFIX: &str = ".seg";
-/// Digits of a number in a name, at the least, so that names sort as numbers do.
+/// The end of a segment's name. Its number comes before.
+const SEGMENT_SUFFIX: &str = ".kvs";
+/// Digits of the number in a name, at least. Names sort as numbers do.
 const NUMBER_DIGITS: usize = 8;
-/// Bytes of the lock file that are read: more than any process id has.
-const LOCK_BYTES_MAX: usize = 32;
+/// The end of the names of segments that version 0.1 wrote.
+const OLD_SEGMENT_SUFFIX: &str = ".seg";
 
-/// A directory that this handle alone has open.
-pub(crate) struct Directory<D: Disk> {
-    /// The file system it is on.
-    disk: D,
-    /// Where it is.
-    path: PathBuf,
-    /// Locked for as long as this lives.
-    lock: D::File,
+/// The subdirectories in which the server of version 0.1 kept the engines' files.
+const OLD_SUBDIRECTORIES: [&str; 2] = ["kvs", "sled"];
+/// Files that every sled database has.
+const SLED_NAMES: [&str; 2] = ["conf", "db"];
+
+/// The engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineName {
+    /// [`KvStore`](crate::KvStore), the engine of this crate.
+    Kvs,
+    /// `SledKvStore`.
+    Sled,
 }
 
-impl<D: Disk> Directory<D> {
-    /// Opens the directory, which is created if it is missing, and locks it.
+impl EngineName {
+    /// Both engines.
+    pub(crate) const ALL: [EngineName; 2] = [EngineName::Kvs, EngineName::Sled];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EngineName::Kvs => "kvs",
+            EngineName::Sled => "sled",
+        }
+    }
+}
+
+/// A directory that only this handle has open.
+pub(crate) struct Directory<D: Fs> {
+    /// The file system that it is on.
+    fs: D,
+    /// Its absolute path.
+    path: PathBuf,
+    /// Its open handle, which carries the lock.
+    handle: Arc<D::Dir>,
+}
+
+impl<D: Fs> Directory<D> {
+    /// Opens and locks a directory for an engine. Creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// [`KvsError::InUse`] when another handle has it open.
-    pub(crate) fn open(disk: D, path: PathBuf) -> Result<Directory<D>> {
-        create_dir_all(&disk, &path)?;
-        let lock_path = path.join(LOCK);
-        let lock = open_or_create(&disk, &lock_path)
-            .map_err(KvsError::io(format!("cannot open the lock file {}", lock_path.display())))?;
-        let context = || format!("cannot lock {}", lock_path.display());
-        match lock.try_lock() {
-            Ok(true) => {
-                let directory = Directory { disk, path, lock };
-                match directory.is_initialised()? {
-                    true => directory.name_holder()?,
-                    false => {
-                        sync_ancestors(&directory.path, |above| sync_dir(&directory.disk, above))?
-                    }
-                }
-                Ok(directory)
-            }
-            Ok(false) => Err(KvsError::InUse { path, pid: read_pid(&lock) }),
-            Err(error) => Err(KvsError::io(context())(error)),
+    /// [`KvsError::InUse`] if another handle has it open, and as for [`engine_in`].
+    pub(crate) fn open(fs: D, path: &Path, engine: EngineName) -> Result<Directory<D>> {
+        let path = absolute(path)?;
+        let context = |what: &str| format!("cannot {what} the directory {}", path.display());
+        fs.create_dir(&path).map_err(KvsError::io(context("create")))?;
+        let handle = fs.open_dir(&path).map_err(KvsError::io(context("open")))?;
+        if !handle.try_lock().map_err(KvsError::io(context("lock")))? {
+            return Err(KvsError::InUse { path });
+        }
+        let directory = Directory { fs, path, handle: Arc::new(handle) };
+        directory.check_in_place()?;
+        let list = |path: &Path| directory.fs.list(path);
+        match engine_in(&directory.path, list)? {
+            Some(found) if found != engine => Err(KvsError::WrongEngine {
+                path: directory.path.clone(),
+                asked: engine.as_str(),
+                found: found.as_str(),
+            }),
+            _ => Ok(directory),
         }
     }
 
-    /// Where it is.
+    /// Its absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a segment has ever been on the disk here, as the lock file tells.
-    pub(crate) fn is_initialised(&self) -> Result<bool> {
-        let len = self.lock.len().map_err(KvsError::io("cannot read the lock file"))?;
-        Ok(len > 0)
+    /// The file system that it is on.
+    pub(super) fn fs(&self) -> &D {
+        &self.fs
     }
 
-    /// Writes this process's id into the lock file, once a segment is on the disk.
-    pub(crate) fn name_holder(&self) -> Result<()> {
-        let text = format!("{}\n", std::process::id());
-        write_full(&self.lock, text.as_bytes(), 0)
-            .and_then(|()| self.lock.truncate(text.len() as u64))
-            .map_err(KvsError::io(format!("cannot write {}", self.path.join(LOCK).display())))
+    /// Fsyncs the directories above this one. A start that crashed may have
+    /// created them without. Directories that this process may not open, or whose
+    /// file system has no such call, were not created by it and are skipped.
+    pub(crate) fn sync_ancestors(&self) -> Result<()> {
+        for above in self.path.ancestors().skip(1) {
+            match self.fs.open_dir(above).and_then(|directory| directory.sync()) {
+                Err(error) if is_of_others(error.kind()) => {}
+                synced => {
+                    let context = format!("cannot fsync the directory {}", above.display());
+                    synced.map_err(KvsError::io(context))?;
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// The numbers of the segments, in rising order; other files are left alone.
-    pub(crate) fn segment_numbers(&self) -> Result<Vec<u32>> {
-        segment_numbers(&self.disk, &self.path)
-    }
-
-    /// Where the segment with this number is.
-    pub(crate) fn segment_path(&self, number: u32) -> PathBuf {
-        self.path.join(segment_name(number))
-    }
-
-    /// Creates the file of a segment. Its name is on the disk only after [`sync`](Self::sync).
-    pub(crate) fn create_segment(&self, number: u32) -> Result<D::File> {
-        let path = self.segment_path(number);
-        self.disk
-            .create(&path)
-            .map_err(KvsError::io(format!("cannot create the segment {}", path.display())))
-    }
-
-    /// Opens the file of a segment.
-    pub(crate) fn open_segment(&self, number: u32) -> Result<D::File> {
-        let path = self.segment_path(number);
-        self.disk
-            .open(&path)
-            .map_err(KvsError::io(format!("cannot open the segment {}", path.display())))
-    }
-
-    /// Removes the file of a segment, and its name from the disk.
-    pub(crate) fn remove_segment(&self, number: u32) -> Result<()> {
-        let path = self.segment_path(number);
-        self.disk
-            .remove(&path)
-            .map_err(KvsError::io(format!("cannot remove the segment {}", path.display())))?;
-        self.sync()
-    }
-
-    /// Puts the names that are here now on the disk.
+    /// Fsyncs the directory: the names in it survive a power failure.
     pub(crate) fn sync(&self) -> Result<()> {
-        sync_dir(&self.disk, &self.path)
+        let context = format!("cannot fsync the directory {}", self.path.display());
+        self.handle.sync().map_err(KvsError::io(context))
+    }
+
+    /// Fails if the path leads to another directory now.
+    pub(crate) fn check_in_place(&self) -> Result<()> {
+        match self.handle.is_at(&self.path) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.moved()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.moved()),
+            Err(error) => {
+                let context = format!("cannot look at the directory {}", self.path.display());
+                Err(KvsError::io(context)(error))
+            }
+        }
+    }
+
+    /// The error for a directory that was moved.
+    pub(super) fn moved(&self) -> KvsError {
+        let context = format!("cannot go on in {}", self.path.display());
+        KvsError::io(context)(io::Error::other(DirectoryMoved))
+    }
+
+    /// The numbers of the segments, in rising order.
+    pub(super) fn segment_numbers(&self) -> Result<Vec<u32>> {
+        let context = format!("cannot list the directory {}", self.path.display());
+        let names = self.fs.list(&self.path).map_err(KvsError::io(context))?;
+        Ok(segment_numbers(&names))
+    }
+
+    /// The path of a file in the directory.
+    pub(super) fn file_path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The path of a segment.
+    pub(super) fn segment_path(&self, number: u32) -> PathBuf {
+        self.file_path(&segment_name(number))
+    }
+
+    /// Creates a file. Its name survives a power failure after the next
+    /// [`sync`](Self::sync).
+    pub(super) fn create(&self, path: &Path) -> Result<D::File> {
+        self.check_in_place()?;
+        let context = format!("cannot create {}", path.display());
+        self.fs.create(path).map_err(KvsError::io(context))
+    }
+
+    /// Opens a file.
+    pub(super) fn open_file(&self, path: &Path) -> Result<D::File> {
+        self.check_in_place()?;
+        let context = format!("cannot open {}", path.display());
+        self.fs.open(path).map_err(KvsError::io(context))
+    }
+
+    /// Removes a file.
+    pub(super) fn remove(&self, path: &Path) -> Result<()> {
+        self.check_in_place()?;
+        let context = format!("cannot remove {}", path.display());
+        self.fs.remove(path).map_err(KvsError::io(context))
+    }
+
+    /// A job in this directory that does nothing yet.
+    pub(super) fn job(&self) -> Job<D::File, D::Dir> {
+        Job {
+            directory: (self.handle.clone(), self.path.clone()),
+            sync_files: Vec::new(),
+            sync_directory: false,
+            remove: Vec::new(),
+            close: Vec::new(),
+        }
     }
 }
 
-/// Opens a file, which is created if it is missing; another process may do so just now.
-fn open_or_create<D: Disk>(disk: &D, path: &Path) -> io::Result<D::File> {
-    match disk.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match disk.create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(path),
-            created => created,
-        },
-        opened => opened,
+impl<D: Fs> fmt::Debug for Directory<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-/// Whether `path` holds a store's segments, or a lock file that tells of some.
-pub(crate) fn is_store(path: &Path) -> Result<bool> {
-    if !path.is_dir() {
-        return Ok(false);
+impl<D: Fs> Drop for Directory<D> {
+    fn drop(&mut self) {
+        // A child process that was forked meanwhile has the handle too. Closing
+        // ours would leave the lock with it.
+        self.handle.unlock();
     }
-    let told = std::fs::metadata(path.join(LOCK)).is_ok_and(|lock| lock.len() > 0);
-    Ok(told || !segment_numbers(&super::disk::OsDisk, path)?.is_empty())
 }
 
-/// The numbers of the segments in `path`, in rising order.
-pub(crate) fn segment_numbers(disk: &impl Disk, path: &Path) -> Result<Vec<u32>> {
-    let names = disk
-        .list(path)
-        .map_err(KvsError::io(format!("cannot list the directory {}", path.display())))?;
-    let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+/// A path made absolute.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    let context = format!("cannot make the path '{}' absolute", path.display());
+    std::path::absolute(path).map_err(KvsError::io(context))
+}
+
+/// Returns true if a directory that cannot be opened or fsynced with this error
+/// was not created by this process.
+fn is_of_others(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported)
+}
+
+/// The engine whose files a directory holds; `None` if it holds none's. `list` lists
+/// the names in a directory.
+///
+/// # Errors
+///
+/// [`KvsError::EngineUnusable`] if it holds both engines' files;
+/// [`KvsError::OtherVersion`] if version 0.1 wrote them.
+pub(crate) fn engine_in(
+    path: &Path,
+    list: impl Fn(&Path) -> io::Result<Vec<String>>,
+) -> Result<Option<EngineName>> {
+    let context = format!("cannot list the directory {}", path.display());
+    let names = list(path).map_err(KvsError::io(context))?;
+    let has_sled = |names: &[String]| SLED_NAMES.iter().all(|it| names.iter().any(|name| name == it));
+    let has_old = |names: &[String]| names.iter().any(|name| is_old_segment(name));
+    let mut old = has_old(&names);
+    for name in OLD_SUBDIRECTORIES {
+        if names.iter().any(|it| it == name) {
+            // A file of this name is somebody else's.
+            let within = list(&path.join(name)).unwrap_or_default();
+            old |= has_old(&within) || has_sled(&within);
+        }
+    }
+    if old {
+        let version = "kvs 0.1".to_owned();
+        return Err(KvsError::OtherVersion { path: path.to_owned(), version });
+    }
+    match (!segment_numbers(&names).is_empty(), has_sled(&names)) {
+        (true, true) => {
+            let reason = format!("{} holds the files of both engines", path.display());
+            Err(KvsError::EngineUnusable { reason })
+        }
+        (true, false) => Ok(Some(EngineName::Kvs)),
+        (false, true) => Ok(Some(EngineName::Sled)),
+        (false, false) => Ok(None),
+    }
 }
 
 /// The name of the segment with this number.
-pub(crate) fn segment_name(number: u32) -> String {
+pub(super) fn segment_name(number: u32) -> String {
     format!("{number:0NUMBER_DIGITS$}{SEGMENT_SUFFIX}")
 }
 
-/// The number in a segment's name; `None` for any other name.
+/// The numbers of the segments among these names, in rising order.
+pub(super) fn segment_numbers(names: &[String]) -> Vec<u32> {
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The number in the name of a segment; `None` for any other name.
 fn segment_number(name: &str) -> Option<u32> {
     let number: u32 = name.strip_suffix(SEGMENT_SUFFIX)?.parse().ok()?;
-    (name == segment_name(number)).then_some(number)
+    (name == segment_name(number) && number > 0).then_some(number)
 }
 
-/// Creates a directory and what is missing above it.
-fn create_dir_all(disk: &impl Disk, path: &Path) -> Result<()> {
-    match (disk.create_dir(path), path.parent()) {
-        (Ok(()), _) => Ok(()),
-        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        (Err(error), Some(parent))
-            if error.kind() == io::ErrorKind::NotFound && !parent.as_os_str().is_empty() =>
-        {
-            create_dir_all(disk, parent)?;
-            create_dir_all(disk, path)
-        }
-        (Err(error), _) => {
-            let context = format!("cannot create the directory {}", path.display());
-            Err(KvsError::io(context)(error))
-        }
-    }
-}
-
-/// Puts the names in a directory on the disk.
-fn sync_dir(disk: &impl Disk, path: &Path) -> Result<()> {
-    disk.sync_dir(path)
-        .map_err(KvsError::io(format!("cannot sync the directory {}", path.display())))
-}
-
-/// The process id in a lock file; `None` when there is none to be read.
-fn read_pid(lock: &impl DiskFile) -> Option<u32> {
-    let mut bytes = [0; LOCK_BYTES_MAX];
-    let len = read_full(lock, &mut bytes, 0).ok()?;
-    std::str::from_utf8(&bytes[..len]).ok()?.trim_end().parse().ok()
+/// Returns true if a name is that of a segment of version 0.1.
+fn is_old_segment(name: &str) -> bool {
+    let number = name.strip_suffix(OLD_SEGMENT_SUFFIX).unwrap_or_default();
+    number.len() >= NUMBER_DIGITS && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -203,11 +287,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_exact_names_are_segments() {
-        assert_eq!(segment_number("00000001.seg"), Some(1));
-        assert_eq!(segment_number("4294967295.seg"), Some(u32::MAX));
-        for name in ["1.seg", "000000001.seg", "00000001.seg.old", "+0000001.seg", ".seg", "lock"] {
+    fn names_of_segments_are_told_from_others() {
+        for number in [1, 99_999_999, 100_000_000, u32::MAX] {
+            assert_eq!(segment_number(&segment_name(number)), Some(number));
+        }
+        for name in ["1.kvs", "00000000.kvs", "+0000001.kvs", "00000001.seg", "reserve.kvs"] {
             assert_eq!(segment_number(name), None, "{name}");
         }
+        let names = ["00000010.kvs", "other", "00000002.kvs"].map(str::to_owned);
+        assert_eq!(segment_numbers(&names), [2, 10]);
+        assert!(is_old_segment("00000001.seg") && !is_old_segment("00000001.kvs"));
     }
 }

@@ -1,268 +1,213 @@
-//! The index in memory: where the newest record of each key is, and how many
-//! bytes are live.
+//! The index: where the newest record of each key is.
 //!
-//! It is the only place that counts live bytes, and replay and writes both go
-//! through [`Index::play`], so that a running store and one just opened count alike
-//! (`an_opened_store_counts_as_the_running_one_did`). Dead bytes are what else is in
-//! the segments: overwritten values, tombstones, marks, headers.
+//! Keys are not held in memory. An entry has 24 bytes: a 96-bit fingerprint of
+//! the key, and the location of its record. So a key costs 46 to 60 bytes of
+//! memory, however long it is. The fingerprint is a keyed hash with a random
+//! secret, so clients cannot construct collisions. Among 10^9 keys the chance of
+//! any collision is 6 in 10^12, less than that of an undetected disk error. `get`
+//! would detect it, because it compares the key in the record.
 //!
-//! Not here: bytes on disk, and what to do about dead ones.
+//! A std `HashMap` moves all its entries when it grows, which would stall a
+//! write. The index is therefore split into 4,096 maps by some bits of the
+//! fingerprint. Growth moves at most about a 4,096th of the entries at a time.
 //!
-//! Invariant: the live bytes are the sum of the lengths of all locations
-//! (`live_bytes_follow_every_call`).
+//! Not here: the records.
+//!
+//! Invariant: updates applied together have the effect of single ones
+//! (`updates_in_groups_equal_single_ones`).
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hint::black_box;
 
-use super::table::Table;
-
-/// Keys whose places in the table are prefetched together: enough that the waits
-/// overlap, few enough that all stay in the processor's cache until used.
-const PREFETCHED_KEYS: usize = 64;
-
-/// Bytes of room for keys that an empty list of changes keeps.
-const KEPT_KEY_BYTES: usize = 1 << 20;
-/// Changes that such a list keeps room for.
-const KEPT_CHANGES: usize = 1 << 16;
+/// Number of maps.
+const MAPS: usize = 4096;
+/// Updates or look-ups whose waits for memory overlap. More do not fit the
+/// processor's queue of outstanding loads.
+const GROUP: usize = 32;
+/// A map gives memory back when less than this part of it is in use.
+const SHRINK_BELOW: usize = 8;
+/// A smaller map keeps its memory.
+const SHRINK_CAPACITY_MIN: usize = 64;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Location {
-    /// The number of its segment.
-    pub(crate) segment: u32,
-    /// Bytes before it in that segment.
-    pub(crate) offset: u32,
-    /// Bytes it takes.
-    pub(crate) len: u32,
+pub(super) struct Location {
+    /// Number of the segment.
+    pub(super) segment: u32,
+    /// Offset in the segment, in bytes.
+    pub(super) offset: u32,
+    /// Length of the record in bytes.
+    pub(super) len: u32,
 }
 
-/// What records do to an index, one after another: a key is at a place, or
-/// nowhere.
+/// The hash of a key that stands for the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint([u32; 3]);
+
+impl Fingerprint {
+    /// The number of the key's map.
+    fn map(self) -> usize {
+        self.0[2] as usize % MAPS
+    }
+}
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.0[0]) << 32 | u64::from(self.0[1]));
+    }
+}
+
+/// Hashes a fingerprint, which is a hash already, to itself.
 #[derive(Default)]
-pub(crate) struct Changes {
-    /// The keys, one behind the other.
-    keys: Vec<u8>,
-    /// The length of each key, and its place.
-    entries: Vec<(usize, Option<Location>)>,
-}
+struct Identity(u64);
 
-impl Changes {
-    /// None yet, and room for so many with keys of so many bytes.
-    pub(crate) fn with_capacity(count: usize, key_bytes: usize) -> Changes {
-        Changes { keys: Vec::with_capacity(key_bytes), entries: Vec::with_capacity(count) }
+impl Hasher for Identity {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 
-    /// Adds what a record does.
-    pub(crate) fn push(&mut self, key: &[u8], location: Option<Location>) {
-        self.keys.extend_from_slice(key);
-        self.entries.push((key.len(), location));
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Bytes of all their keys.
-    pub(crate) fn key_bytes(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// Forgets all of them, and keeps room for as many as are commonly together.
-    pub(crate) fn clear(&mut self) {
-        self.keys.clear();
-        self.keys.shrink_to(KEPT_KEY_BYTES);
-        self.entries.clear();
-        self.entries.shrink_to(KEPT_CHANGES);
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
-/// Key to location, and the live bytes.
-#[derive(Default)]
-pub(crate) struct Index {
-    /// One entry for each key that has a value.
-    locations: Table,
-    /// Bytes of the records that the locations point to.
-    live_bytes: u64,
-    /// Seeded at random, so that no peer can choose keys that collide.
-    hasher: RandomState,
+/// What a record does to the index: its key has this location now, or none.
+pub(super) type Update = (Fingerprint, Option<Location>);
+
+/// Maps keys to locations.
+pub(super) struct Index {
+    /// The entries, by [`Fingerprint::map`].
+    maps: Vec<HashMap<Fingerprint, Location, BuildHasherDefault<Identity>>>,
+    /// Number of entries.
+    len: u64,
+    /// The secret of the fingerprints.
+    secret: RandomState,
 }
 
 impl Index {
-    /// Where the newest record of the key is.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Location> {
-        self.locations.get(self.hash(key), key)
+    /// An empty index.
+    pub(super) fn new() -> Index {
+        Index { maps: vec![HashMap::default(); MAPS], len: 0, secret: RandomState::new() }
     }
 
-    /// Sets where the newest record of the key is; where it was before.
-    pub(crate) fn set(&mut self, key: &[u8], location: Location) -> Option<Location> {
-        self.set_hashed(self.hash(key), key, location)
+    /// The fingerprint of a key: two hashes with one secret. A leading byte tells
+    /// them apart. (Two `RandomState`s of one thread would be related.)
+    pub(super) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
+        let hash = |first: u8| {
+            let mut hasher = self.secret.build_hasher();
+            hasher.write_u8(first);
+            hasher.write(key);
+            hasher.finish()
+        };
+        let (a, b) = (hash(0), hash(1));
+        Fingerprint([(a >> 32) as u32, a as u32, b as u32])
     }
 
-    /// Forgets the key; where its newest record was.
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Location> {
-        self.remove_hashed(self.hash(key), key)
+    /// The location of a key's newest record.
+    pub(super) fn get(&self, key: Fingerprint) -> Option<Location> {
+        self.maps[key.map()].get(&key).copied()
     }
 
-    /// Where the newest record of each of these keys, which are few, is: the same as a
-    /// call for each, but the waits for memory overlap.
-    pub(crate) fn get_all<'a>(
-        &self,
-        keys: impl Iterator<Item = &'a [u8]> + Clone,
-    ) -> Vec<Option<Location>> {
-        let hashes: Vec<u64> = keys.clone().map(|key| self.hash(key)).collect();
-        self.locations.prefetch(&hashes);
-        hashes.iter().zip(keys).map(|(hash, key)| self.locations.get(*hash, key)).collect()
+    /// The locations of many keys. The waits for memory overlap.
+    pub(super) fn get_all(&self, keys: &[Fingerprint]) -> Vec<Option<Location>> {
+        keys.iter().map(|key| self.get(*key)).collect()
     }
 
-    /// Does to the index what records did: the same as a call for each, but in
-    /// groups whose waits for memory overlap.
-    /// Hands where each key was before to `replaced`.
-    pub(crate) fn play(&mut self, changes: &Changes, mut replaced: impl FnMut(Option<Location>)) {
-        let mut keys = changes.keys.as_slice();
-        for group in changes.entries.chunks(PREFETCHED_KEYS) {
-            let mut hashes = [0; PREFETCHED_KEYS];
-            let mut rest = keys;
-            for (hash, (len, _)) in hashes.iter_mut().zip(group) {
-                let (key, others) = rest.split_at(*len);
-                (*hash, rest) = (self.hash(key), others);
+    /// Applies updates in order. Passes each to `replaced`, with the location that
+    /// the key had before.
+    pub(super) fn apply(
+        &mut self,
+        updates: &[Update],
+        mut replaced: impl FnMut(Option<Location>, Option<Location>),
+    ) {
+        for group in updates.chunks(GROUP) {
+            if group.len() > 1 {
+                // Independent look-ups first: they bring the entries into the
+                // processor's cache, and their waits overlap.
+                let found = group.iter().filter(|(key, _)| self.get(*key).is_some()).count();
+                black_box(found);
             }
-            self.locations.prefetch(&hashes[..group.len()]);
-            for (hash, (len, location)) in hashes.into_iter().zip(group) {
-                let (key, others) = keys.split_at(*len);
-                keys = others;
-                replaced(match location {
-                    Some(location) => self.set_hashed(hash, key, *location),
-                    None => self.remove_hashed(hash, key),
-                });
+            for (key, new) in group {
+                let old = self.replace(*key, *new);
+                replaced(*new, old);
             }
         }
     }
 
-    /// Gets ready for so many more keys, which may come or not.
-    pub(crate) fn expect(&mut self, keys: u64) {
-        self.locations.reserve(keys);
-    }
-
-    /// Takes away what [`expect`](Self::expect) got ready and no key came for; the
-    /// allocator may keep it.
-    pub(crate) fn expect_no_more(&mut self) {
-        self.locations.shrink();
-    }
-
-    /// Whether no keys should be added any more.
-    pub(crate) fn is_full(&self) -> bool {
-        self.locations.is_full()
-    }
-
-    /// The hash of a key. Unlike that of std for a slice it leaves the length out: no
-    /// other field follows that the key would have to be told from.
-    fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(key);
-        hasher.finish()
-    }
-
-    /// [`set`](Self::set) of a key with this hash.
-    fn set_hashed(&mut self, hash: u64, key: &[u8], location: Location) -> Option<Location> {
-        self.live_bytes += u64::from(location.len);
-        let old = self.locations.insert(hash, key, location);
-        self.discount(old);
-        old
-    }
-
-    /// [`remove`](Self::remove) of a key with this hash.
-    fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<Location> {
-        let old = self.locations.remove(hash, key);
-        self.discount(old);
-        old
-    }
-
-    /// Takes back a `set` or `remove` that returned `old`.
-    pub(crate) fn restore(&mut self, key: &[u8], old: Option<Location>) {
-        match old {
-            Some(location) => self.set(key, location),
-            None => self.remove(key),
+    /// Sets or removes the location of a key, and returns the one before.
+    fn replace(&mut self, key: Fingerprint, new: Option<Location>) -> Option<Location> {
+        let map = &mut self.maps[key.map()];
+        let old = match new {
+            Some(location) => map.insert(key, location),
+            None => map.remove(&key),
         };
+        if map.capacity() >= SHRINK_CAPACITY_MIN && map.len() < map.capacity() / SHRINK_BELOW {
+            map.shrink_to_fit();
+        }
+        self.len = self.len + u64::from(new.is_some()) - u64::from(old.is_some());
+        old
     }
 
-    /// How many keys have a value.
-    pub(crate) fn len(&self) -> usize {
-        self.locations.len()
-    }
-
-    /// Live bytes in all segments.
-    pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes
-    }
-
-    /// Counts a record as dead that was live.
-    fn discount(&mut self, location: Option<Location>) {
-        self.live_bytes -= location.map_or(0, |location| u64::from(location.len));
+    /// Number of keys that have a value.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
-    fn location(segment: u32, len: u32) -> Location {
-        Location { segment, offset: 32, len }
+    fn location(nth: u32) -> Location {
+        Location { segment: 1, offset: nth, len: 20 }
     }
 
     #[test]
-    fn live_bytes_follow_every_call() {
-        let mut index = Index::default();
-        assert_eq!(index.set(b"a", location(1, 20)), None);
-        assert_eq!(index.set(b"b", location(1, 30)), None);
-        assert_eq!(index.set(b"a", location(2, 7)), Some(location(1, 20)));
-        assert_eq!((index.live_bytes(), index.len()), (37, 2));
-        assert_eq!(index.remove(b"b"), Some(location(1, 30)));
-        assert_eq!(index.remove(b"b"), None);
-        assert_eq!((index.live_bytes(), index.len()), (7, 1));
-        index.restore(b"b", Some(location(1, 30)));
-        index.restore(b"a", None);
-        assert_eq!((index.live_bytes(), index.len()), (30, 1));
-        assert_eq!((index.get(b"a"), index.get(b"b")), (None, Some(location(1, 30))));
-    }
-
-    #[test]
-    fn changes_played_together_do_what_calls_one_by_one_would() {
-        let mut index = Index::default();
-        let mut changes = Changes::default();
-        for nth in 0..200u32 {
-            changes.push(&nth.to_be_bytes(), Some(location(1, 20)));
-        }
-        changes.push(&7u32.to_be_bytes(), None);
-        assert_eq!((changes.len(), changes.key_bytes()), (201, 804));
+    fn updates_in_groups_equal_single_ones() {
+        let (mut grouped, mut model) = (Index::new(), BTreeMap::new());
         let mut replaced = Vec::new();
-        index.play(&changes, |old| replaced.push(old));
-        assert_eq!((index.len(), index.live_bytes()), (199, 199 * 20));
-        assert_eq!(replaced[..200], [None; 200]);
-        assert_eq!(replaced[200..], [Some(location(1, 20))]);
-    }
-
-    #[test]
-    fn keys_looked_for_together_are_found_like_each_by_itself() {
-        let mut index = Index::default();
-        let keys: Vec<[u8; 4]> = (0..100u32).map(u32::to_be_bytes).collect();
-        for (nth, key) in (0..).zip(&keys).step_by(3) {
-            index.set(key, location(nth, 20));
+        let mut expected = Vec::new();
+        let mut updates = Vec::new();
+        for nth in 0..5_000u32 {
+            let key = (nth.wrapping_mul(2_654_435_761) >> 16) % 700;
+            let new = (nth % 3 != 0).then(|| location(nth));
+            updates.push((grouped.fingerprint(&key.to_le_bytes()), new));
+            expected.push(match new {
+                Some(new) => model.insert(key, new),
+                None => model.remove(&key),
+            });
         }
-        let all = index.get_all(keys.iter().map(|key| &key[..]));
-        let each: Vec<_> = keys.iter().map(|key| index.get(key)).collect();
-        assert_eq!(all, each);
-        assert_eq!(all.iter().flatten().count(), 34);
+        grouped.apply(&updates, |_, old| replaced.push(old));
+        assert_eq!(replaced, expected);
+        assert_eq!(grouped.len(), model.len() as u64);
+        let keys: Vec<_> = (0..700u32).map(|key| grouped.fingerprint(&key.to_le_bytes())).collect();
+        let found = grouped.get_all(&keys);
+        let wanted: Vec<_> = (0..700).map(|key| model.get(&key).copied()).collect();
+        assert_eq!(found, wanted);
     }
 
     #[test]
-    fn changes_keep_room_for_the_next_but_not_for_uncommonly_many() {
-        let mut changes = Changes::default();
-        changes.keys.reserve(2 * KEPT_KEY_BYTES);
-        changes.entries.reserve(2 * KEPT_KEY_BYTES);
-        changes.push(b"key", None);
-        changes.clear();
-        assert_eq!((changes.keys.len(), changes.len()), (0, 0));
-        assert!((500_000..=KEPT_KEY_BYTES).contains(&changes.keys.capacity()));
-        assert!((50_000..100_000).contains(&changes.entries.capacity()));
+    fn both_halves_of_a_fingerprint_depend_on_the_key() {
+        let index = Index::new();
+        let (a, b) = (index.fingerprint(b"a"), index.fingerprint(b"b"));
+        assert!(a == index.fingerprint(b"a") && (0..3).all(|part| a.0[part] != b.0[part]));
+        assert!(a.0[2] != a.0[1] && a != Index::new().fingerprint(b"a"));
+    }
+
+    #[test]
+    fn memory_is_given_back_after_removals() {
+        let mut index = Index::new();
+        let keys: Vec<_> = (0..1_000_000u32).map(|key| index.fingerprint(&key.to_le_bytes())).collect();
+        let capacity = |index: &Index| index.maps.iter().map(HashMap::capacity).sum::<usize>();
+        let all: Vec<Update> = keys.iter().map(|key| (*key, Some(location(1)))).collect();
+        index.apply(&all, |_, _| {});
+        let full = capacity(&index);
+        let none: Vec<Update> = keys.iter().map(|key| (*key, None)).collect();
+        index.apply(&none, |_, _| {});
+        assert!(index.len() == 0 && capacity(&index) < full / 4);
     }
 }

@@ -1,82 +1,128 @@
-//! `KvStore`: a log-structured store in one directory.
+//! [`KvStore`]: a log-structured store in one directory.
 //!
-//! Every `set` and `remove` appends a record to the newest of the store's
-//! segments; an index in memory says where the newest record of each key is;
-//! `get` reads that one. Opening plays all records into the index. This is the
-//! design of Bitcask (Sheehy and Smith, 2010), with these differences:
+//! The design is that of Bitcask (Sheehy and Smith, 2010). Every `set` and
+//! `remove` appends a record to a log. The index in memory maps each key to the
+//! location of its newest record, and `get` reads that record. Opening a store
+//! replays the log into the index. Compaction gives back the space of records
+//! that are not the newest.
 //!
-//! * No hint files: opening reads every record, and checks it.
-//! * Compaction cleans the oldest segment, in steps that writes pay for.
-//! * Keys are all in memory, so the store holds as many as memory does.
-//! * One thread calls: no lock inside, `&self` methods on one cell.
+//! What differs from Bitcask:
+//! * Keys are not held in memory, only fingerprints of them ([`index`]).
+//! * Compaction cleans the oldest segment in small steps, driven by the writes
+//!   themselves ([`compaction`]).
+//! * There are no hint files. Opening reads and checks every record, at more than
+//!   a gigabyte a second. Hints would be a second copy of the truth.
 //!
-//! In reading order: [`record`] and [`header`] (the byte layout), [`segment`] (one
-//! file), [`directory`] and [`segments`] (many), [`index`] and [`table`] with
-//! [`bucket`], [`entries`] and [`prefetch`](mod@prefetch), [`write`](mod@write),
-//! [`successor`], [`read`](mod@read), [`cache`], [`replay`] and
-//! [`recover`](mod@recover) with [`ahead`], [`compact`] with [`dead`]; then
-//! [`checksums`], [`scan`], [`survey`](mod@survey), [`inspect`] and [`repair`].
-//! Below them all is [`disk`], the seam for tests.
+//! ```text
+//! set -> batch -> active segment            get -> index -> cache -> segment
+//!          |           |  full: rotation
+//!        index      older segments -> cleaned: live records go to the batch
+//! ```
+//!
+//! In reading order: [`record`] (the format), [`segment`] (one file), [`log`]
+//! (many, and fsyncs), [`index`], [`cache`], this file, [`reader`],
+//! [`recovery`](mod@recovery), [`compaction`], [`inspect`]. Below them are
+//! [`directory`], [`reserve`], [`background`] and [`fs`].
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 
-mod ahead;
-mod bucket;
+pub(crate) mod background;
 mod cache;
-mod checksums;
-mod compact;
-mod crc32;
-mod dead;
-mod directory;
+mod compaction;
+mod crc32c;
+pub(crate) mod directory;
 #[doc(hidden)]
-pub mod disk;
-mod entries;
-mod header;
+pub mod fs;
 mod index;
 mod inspect;
-mod options;
-mod prefetch;
+mod log;
 mod read;
+mod reader;
 mod record;
-mod recover;
-mod repair;
-mod replay;
-mod scan;
+mod recovery;
+mod reserve;
 mod segment;
-mod segments;
-mod successor;
-mod survey;
-mod table;
-mod write;
+mod sync;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 
 use self::cache::Cache;
-use self::compact::Cleaner;
-use self::directory::Directory;
-use self::disk::{Disk, OsDisk};
-use self::index::Index;
-pub use self::options::{
-    COMPACT_THRESHOLD_BYTES_MIN, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-};
-use self::record::Kind;
-use self::recover::{Recovered, recover};
-pub use self::repair::Repair;
-pub(crate) use self::repair::check_not_cut_off;
-use self::segments::Segments;
-use self::successor::outgrown_bytes;
-use self::write::Batch;
-use crate::engine::KvsEngine;
+use self::compaction::Compaction;
+use self::directory::{Directory, EngineName};
+use self::fs::{Fs, OsFs};
+use self::index::{Index, Update};
+use self::log::{Log, Space};
+use self::record::{KEY_BYTES_MAX, Kind, VALUE_BYTES_MAX};
+use self::recovery::{Recovered, recover};
+use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::logger;
 
-/// A persistent map from strings to strings in one directory.
+/// Index updates that are applied together. The waits for memory overlap.
+const UPDATES_MAX: usize = 64;
+/// Index updates of a batch that are kept before they are applied. More do not
+/// fit the processor's cache.
+const BATCH_UPDATES_MAX: usize = 4096;
+
+/// How a store behaves. The default suits a store that is embedded.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Size in bytes at which a segment is full, from 512 to 2^30. Small segments
+    /// give space back sooner, large ones make fewer files.
+    pub segment_bytes: u64,
+    /// Dead bytes below which nothing is compacted, at least 4096. Above,
+    /// compaction is due while half of all bytes are dead.
+    pub compact_threshold_bytes: u64,
+    /// Size of the block cache in bytes; 0 for none.
+    pub cache_bytes: usize,
+    /// Whether writes wait in memory for the next `flush` or `sync`. A server wants
+    /// that: it commits once for many clients. Otherwise `set` and `remove` pass
+    /// each record to the operating system.
+    pub buffered: bool,
+    /// Time without writes after which `maintain` makes everything durable.
+    #[doc(hidden)]
+    pub idle_time: Duration,
+}
+
+impl Options {
+    /// The limits of `segment_bytes`. Offsets have 32 bits.
+    const SEGMENT_BYTES: (u64, u64) = (512, 1 << 30);
+    /// The least threshold. Less would be spent on what compaction itself writes.
+    const COMPACT_THRESHOLD_BYTES_MIN: u64 = 4 << 10;
+
+    /// The options, moved to the nearest limit where they are beyond one.
+    fn within_limits(mut self) -> Options {
+        let (min, max) = Options::SEGMENT_BYTES;
+        self.segment_bytes = self.segment_bytes.clamp(min, max);
+        let threshold = self.compact_threshold_bytes;
+        self.compact_threshold_bytes = threshold.max(Options::COMPACT_THRESHOLD_BYTES_MIN);
+        self
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            segment_bytes: 8 << 20,
+            compact_threshold_bytes: 1 << 20,
+            cache_bytes: 64 << 20,
+            buffered: false,
+            // A little less than a second, so that a caller's second is enough.
+            idle_time: Duration::from_millis(900),
+        }
+    }
+}
+
+/// A persistent map from strings to strings, in one directory.
 ///
-/// What `set` and `remove` did survives a crash of the process once they have
-/// returned (unless [`Options::buffered`]), and a loss of power once
-/// [`sync`](KvsEngine::sync) has. Dropping the store syncs it.
+/// When `set` or `remove` returns, the write survives a crash of the process
+/// (unless [`Options::buffered`]). When [`sync`](KvsEngine::sync) returns, all
+/// writes survive a power failure. Dropping the store syncs it.
 ///
 /// ```
 /// use kvs::{KvStore, KvsEngine};
@@ -92,36 +138,51 @@ use crate::logger;
 /// # Ok(())
 /// # }
 /// ```
-pub struct KvStore<D: Disk = OsDisk> {
-    /// One cell: methods take `&self`, and one thread calls them.
+///
+/// A store can be moved to another thread. Threads share one behind a mutex:
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use kvs::{KvStore, KvsEngine};
+///
+/// # fn main() -> kvs::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let directory = directory.path();
+/// let store = Arc::new(Mutex::new(KvStore::open(directory)?));
+/// let shared = store.clone();
+/// let writer = std::thread::spawn(move || {
+///     shared.lock().unwrap().set("key".to_owned(), "value".to_owned())
+/// });
+/// writer.join().unwrap()?;
+/// assert!(store.lock().unwrap().get("key".to_owned())?.is_some());
+/// # Ok(())
+/// # }
+/// ```
+pub struct KvStore<D: Fs = OsFs> {
+    /// Methods take `&self`, and one thread calls them at a time.
     inner: RefCell<Inner<D>>,
 }
 
 /// The parts of an open store.
-struct Inner<D: Disk> {
+struct Inner<D: Fs> {
     /// As it was opened with.
     options: Options,
-    /// The files.
-    segments: Segments<D>,
-    /// Where the newest record of each key is; of those in the batch too, once
-    /// it is settled.
+    /// The segments.
+    log: Log<D>,
+    /// Where the newest record of each key is, once the updates are applied.
     index: Index,
-    /// Blocks of segments that were read.
+    /// What records have done that the index does not know yet.
+    updates: Vec<Update>,
+    /// Bytes of the records that the index points to.
+    live_bytes: u64,
+    /// Blocks of segments.
     cache: Cache,
-    /// Records that are not written yet.
-    batch: Batch,
-    /// How far compaction has come.
-    cleaner: Cleaner,
-    /// Why no writes are accepted, once a sync has failed.
-    refused: Option<String>,
-    /// Whether the active segment is to be followed before the next record, so
-    /// that it can be cleaned.
-    successor_due: bool,
-    /// Whether the newest record, if there is one in the active segment, is a
-    /// mark that all before it is on the disk.
-    marked: bool,
-    /// Syncs of the active segment that were waited for since the store was opened.
-    syncs: u64,
+    /// How far compaction is.
+    compaction: Compaction,
+    /// Whether `maintain` has yet to make the last writes durable.
+    is_active: bool,
+    /// When `maintain` was first called after the last write.
+    idle_since: Option<Instant>,
 }
 
 impl KvStore {
@@ -129,8 +190,8 @@ impl KvStore {
     ///
     /// # Errors
     ///
-    /// [`KvsError::InUse`] when another handle has it open, in this process or
-    /// another; [`KvsError::Corrupt`] when something in it is damaged.
+    /// [`KvsError::InUse`] if another handle has it open, in this process or
+    /// another; [`KvsError::Corrupt`] if something in it is damaged.
     pub fn open(directory: impl Into<PathBuf>) -> Result<KvStore> {
         KvStore::open_with(directory, Options::default())
     }
@@ -139,80 +200,55 @@ impl KvStore {
     ///
     /// # Errors
     ///
-    /// As for [`KvStore::open`].
+    /// As for [`KvStore::open`], and [`KvsError::WrongEngine`] if sled's files are
+    /// in the directory.
     pub fn open_with(directory: impl Into<PathBuf>, options: Options) -> Result<KvStore> {
-        let directory = directory.into();
-        check_not_cut_off(&directory)?;
-        KvStore::open_on(OsDisk, directory, options)
+        KvStore::open_on(OsFs::default(), directory, options)
     }
 
-    /// Writes a line to `out` for each segment and each record in `directory`,
-    /// intact or not; how many damaged ranges there are. Changes nothing but
-    /// the lock file, which names this process then.
+    /// Writes a line to `out` for each segment, record and damaged range in
+    /// `directory`. Returns the number of damaged ranges. Changes nothing and needs
+    /// only read permission.
     ///
     /// # Errors
     ///
-    /// [`KvsError::InUse`] when the store is open.
+    /// [`KvsError::InUse`] if the store is open.
     pub fn inspect(directory: &Path, out: &mut dyn std::io::Write) -> Result<u64> {
         inspect::inspect(directory, out)
     }
-
-    /// Makes a store that opens from what is intact of a damaged one, which is
-    /// set aside. Does nothing to a store that opens.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::InUse`] when the store is open.
-    pub fn repair(directory: &Path) -> Result<Repair> {
-        repair::repair(directory)
-    }
-
-    /// How many keys have a value.
-    fn key_count(&self) -> u64 {
-        self.inner.borrow().index.len() as u64
-    }
-
-    /// Whether there is, or was, a store in `directory`. Changes nothing.
-    pub fn exists(directory: &Path) -> Result<bool> {
-        directory::is_store(directory)
-    }
 }
 
-impl<D: Disk> KvStore<D> {
-    /// Opens the store in `directory` of a file system that stands in for the
-    /// operating system's.
+impl<D: Fs> KvStore<D> {
+    /// Opens the store in `directory` of another file system.
     #[doc(hidden)]
-    pub fn open_on(disk: D, directory: impl Into<PathBuf>, options: Options) -> Result<KvStore<D>> {
+    pub fn open_on(fs: D, directory: impl Into<PathBuf>, options: Options) -> Result<KvStore<D>> {
         let options = options.within_limits();
-        // First, as it may fail: nothing is written then.
-        let cache = Cache::new(options.cache_bytes, outgrown_bytes(options.segment_bytes))?;
-        let directory = Directory::open(disk, directory.into())?;
-        let Recovered { segments, index, marked } = recover(directory)?;
-        let how = if marked { "nothing to recover" } else { "recovered" };
-        logger::info!("{} keys in {} segments, {how}", index.len(), segments.count());
-        let inner = Inner {
+        // First, as it may fail: nothing is created then.
+        let cache = Cache::new(options.cache_bytes, options.segment_bytes)?;
+        let directory = Directory::open(fs, &directory.into(), EngineName::Kvs)?;
+        let Recovered { parts, index, live_bytes } = recover(directory)?;
+        let log = Log::new(parts, options.segment_bytes)?;
+        logger::info!("{} keys in {} segments", index.len(), log.segment_count());
+        let mut inner = Inner {
             options,
-            segments,
-            batch: Batch::default(),
+            log,
             index,
+            updates: Vec::new(),
+            live_bytes,
             cache,
-            cleaner: Cleaner::default(),
-            refused: None,
-            successor_due: false,
-            marked,
-            syncs: 0,
+            compaction: Compaction::new(),
+            is_active: false,
+            idle_since: None,
         };
+        inner.clean_at_open()?;
+        inner.log.write_first_checkpoint()?;
         Ok(KvStore { inner: RefCell::new(inner) })
     }
 }
 
-impl<D: Disk> KvsEngine for KvStore<D> {
+impl<D: Fs> KvsEngine for KvStore<D> {
     fn set(&self, key: String, value: String) -> Result<()> {
         self.set_str(&key, &value)
-    }
-
-    fn set_str(&self, key: &str, value: &str) -> Result<()> {
-        self.inner.borrow_mut().write(Kind::Set, key.as_bytes(), value.as_bytes())
     }
 
     fn get(&self, key: String) -> Result<Option<String>> {
@@ -220,16 +256,11 @@ impl<D: Disk> KvsEngine for KvStore<D> {
     }
 
     fn remove(&self, key: String) -> Result<()> {
-        let mut inner = self.inner.borrow_mut();
-        inner.settle();
-        match inner.index.get(key.as_bytes()) {
-            Some(_) => inner.write(Kind::Remove, key.as_bytes(), b""),
-            None => Err(KvsError::KeyNotFound),
-        }
+        self.inner.borrow_mut().remove(key.as_bytes())
     }
 
-    fn scan(&self, _: Option<&str>) -> Result<crate::engine::Page> {
-        Ok(crate::engine::Page::default())
+    fn scan(&self, cursor: Option<&str>) -> Result<Page> {
+        self.inner.borrow_mut().scan(cursor)
     }
 
     fn flush(&self) -> Result<()> {
@@ -244,47 +275,160 @@ impl<D: Disk> KvsEngine for KvStore<D> {
         self.inner.borrow_mut().maintain()
     }
 
-    fn prefetch(&self, keys: &[&str]) {
-        self.inner.borrow().prefetch(keys);
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        self.inner.borrow_mut().stats()
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
+    fn set_str(&self, key: &str, value: &str) -> Result<()> {
+        self.inner.borrow_mut().set(key.as_bytes(), value.as_bytes())
+    }
+
+    fn prefetch(&self, keys: &[&str]) {
+        self.inner.borrow_mut().prefetch(keys);
+    }
+
+    fn sync_in_background(&self) -> Result<()> {
         let mut inner = self.inner.borrow_mut();
-        inner.settle();
+        inner.commit(false)?;
+        inner.log.start_sync(true);
+        Ok(())
+    }
+}
+
+impl<D: Fs> Inner<D> {
+    /// Sets a key.
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.log.check()?;
+        check_len("a key", key.len(), KEY_BYTES_MAX)?;
+        check_len("a value", value.len(), VALUE_BYTES_MAX)?;
+        let fingerprint = self.index.fingerprint(key);
+        let location = self.log.stage(Kind::Set, key, value, Space::Shared)?;
+        self.updates.push((fingerprint, Some(location)));
+        self.end_write()
+    }
+
+    /// Removes a key.
+    fn remove(&mut self, key: &[u8]) -> Result<()> {
+        self.log.check()?;
+        self.apply_updates();
+        let fingerprint = self.index.fingerprint(key);
+        if self.index.get(fingerprint).is_none() {
+            return Err(KvsError::KeyNotFound);
+        }
+        let location = self.log.stage(Kind::Remove, key, b"", Space::Reserved)?;
+        self.compaction.owe(location.len.into());
+        self.updates.push((fingerprint, None));
+        self.end_write()
+    }
+
+    /// Commits a write, unless it can wait.
+    fn end_write(&mut self) -> Result<()> {
+        self.is_active = true;
+        self.idle_since = None;
+        if !self.options.buffered || self.compaction.is_far_behind() {
+            return self.commit(false);
+        }
+        if self.updates.len() >= BATCH_UPDATES_MAX {
+            self.apply_updates();
+        }
+        Ok(())
+    }
+
+    /// Applies the updates to the index, and counts live bytes.
+    fn apply_updates(&mut self) {
+        let Inner { index, updates, log, compaction, live_bytes, .. } = self;
+        index.apply(updates, |new, old| {
+            log.count_live(new, old);
+            let (new, old) = (new.map_or(0, |it| it.len), old.map_or(0, |it| it.len));
+            *live_bytes = *live_bytes + u64::from(new) - u64::from(old);
+            compaction.owe(u64::from(new) + u64::from(old));
+        });
+        updates.clear();
+    }
+
+    /// Writes the batch, cleans what is owed, and fsyncs if `durable`.
+    fn commit(&mut self, durable: bool) -> Result<()> {
+        self.log.write_with_checkpoint()?;
+        if self.options.buffered || self.updates.len() >= UPDATES_MAX {
+            self.apply_updates();
+        }
+        self.clean_owed()?;
+        if durable {
+            self.log.sync()?;
+        }
+        self.log.poll_tasks()?;
+        self.remove_cleaned()
+    }
+
+    /// Does one bounded step of housekeeping. Returns true if there is more to do.
+    fn maintain(&mut self) -> Result<bool> {
+        self.commit(false)?;
+        if self.maintain_compaction()? {
+            return Ok(true);
+        }
+        if !self.is_active {
+            return Ok(false);
+        }
+        let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
+        if idle_since.elapsed() < self.options.idle_time {
+            return Ok(false);
+        }
+        if self.log.synced() < self.log.staged_end() && !self.log.ends_with_checkpoint {
+            self.log.start_sync(true);
+            return Ok(true);
+        }
+        if !self.log.ends_with_checkpoint {
+            self.log.write_checkpoint()?;
+        }
+        self.is_active = false;
+        Ok(false)
+    }
+
+    /// Figures for an operator.
+    fn stats(&mut self) -> Vec<(&'static str, u64)> {
+        self.apply_updates();
         vec![
-            ("keys", inner.index.len() as u64),
-            ("live_bytes", inner.index.live_bytes()),
-            ("dead_bytes", inner.dead_bytes()),
-            ("segments", inner.segments.count() as u64),
-            ("compacting", u64::from(inner.is_compacting())),
-            ("syncs", inner.syncs),
+            ("keys", self.index.len()),
+            ("live_bytes", self.live_bytes),
+            ("dead_bytes", self.dead_bytes()),
+            ("segments", self.log.segment_count() as u64),
+            ("compacting", u64::from(self.is_compaction_due())),
+            ("syncs", self.log.syncs()),
         ]
     }
 }
 
-impl<D: Disk> Inner<D> {
-    /// Puts all on the disk and marks it so, that the next start has nothing to recover.
+impl<D: Fs> Inner<D> {
+    /// Makes everything durable, and removes what is cleaned.
     fn close(&mut self) -> Result<()> {
+        self.log.check()?;
         self.commit(true)?;
-        self.mark()?;
-        self.commit(true)?;
-        self.drop_room()
+        self.log.close()
     }
 }
 
-impl<D: Disk> Drop for Inner<D> {
+impl<D: Fs> Drop for Inner<D> {
     fn drop(&mut self) {
-        if self.refused.is_some() {
-            return;
-        }
-        if let Err(error) = self.close() {
-            logger::error!("the store was not closed cleanly: {}", error.chain().join(": "));
+        match self.close() {
+            // The failure was reported when it happened.
+            Ok(()) | Err(KvsError::Failed { .. }) => {}
+            Err(error) => {
+                logger::error!("the store was not closed cleanly: {}", error.chain().join(": "));
+            }
         }
     }
 }
 
-impl<D: Disk> fmt::Debug for KvStore<D> {
+impl<D: Fs> fmt::Debug for KvStore<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KvStore").finish_non_exhaustive()
     }
+}
+
+/// Fails if a length is over its limit.
+fn check_len(what: &'static str, len: usize, max: usize) -> Result<()> {
+    if len <= max {
+        return Ok(());
+    }
+    Err(KvsError::TooLarge { what, len: len as u64, max: max as u64 })
 }

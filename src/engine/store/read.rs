@@ -1,74 +1,145 @@
-//! The read path: from a key to its value.
+//! Reads: the value of a key, and scans of all keys.
 //!
-//! The index says where the record is; it is read from the batch or, through
-//! the cache, from its segment; and what was read is checked: the checksum, and
-//! that it is this key's record.
+//! Not here: blocks in memory ([`cache`](super::cache)).
 //!
-//! Not here: where blocks are kept ([`cache`](super::cache)).
-//!
-//! Invariant: nothing is returned that is not what was set. What does not pass
-//! is an error that names file and offset
-//! (`a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on`).
+//! Invariants:
+//! * `get` returns what was set, or an error. It checks the record, and that the
+//!   record has the key (`a_damaged_value_is_an_error_of_its_key`).
+//! * A scan lists each key that exists all the while. It goes through the log from
+//!   the oldest record to the end. A key that is written again or copied by
+//!   compaction during the scan moves to the end, where the scan meets it
+//!   (`a_scan_lists_every_key_that_stays`).
 
 use super::Inner;
-use super::disk::Disk;
-use super::index::Location;
-use super::record::{self, Kind};
-use crate::error::Result;
+use super::compaction::find_candidates;
+use super::fs::Fs;
+use super::index::Fingerprint;
+use super::reader::{Reader, Source};
+use super::record::{Position, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES};
+use crate::engine::Page;
+use crate::error::{KvsError, Result};
 
-impl<D: Disk> Inner<D> {
+/// Bytes of the log that one page of a scan goes through, but for the last step.
+const PAGE_LOG_BYTES: usize = 1 << 20;
+/// Bytes of keys in a page, but for those of the last step.
+const PAGE_KEY_BYTES: usize = 64 << 10;
+/// Bytes that a scan reads at a time.
+const READ_BYTES: usize = 64 << 10;
+
+impl<D: Fs> Inner<D> {
     /// The value of a key.
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<String>> {
-        self.settle();
-        let Some(location) = self.index.get(key) else { return Ok(None) };
-        match self.value_at(location, key)? {
+        self.log.check()?;
+        self.apply_updates();
+        let Some(location) = self.index.get(self.index.fingerprint(key)) else { return Ok(None) };
+        let (salt, bytes) = self.log.read(location, &mut self.cache)?;
+        match decode_value(bytes, salt, key) {
             Ok(value) => Ok(Some(value)),
-            Err(reason) => {
-                Err(self.segments.corrupt(location.segment, location.offset.into(), reason))
-            }
+            Err(reason) => Err(self.log.corrupt(location, reason)),
         }
     }
 
-    /// The value of the key that the index has at `location`; what is wrong
-    /// with the bytes there, where they are not its record.
-    fn value_at(
-        &mut self,
-        location: Location,
-        key: &[u8],
-    ) -> Result<std::result::Result<String, String>> {
-        let (salt, bytes) = self.read(location)?;
-        Ok(match record::decode(bytes, salt) {
-            Err(damage) => Err(damage.to_string()),
-            Ok(record) if record.kind != Kind::Set || record.key != key => {
-                Err("the record is that of another key".to_owned())
-            }
-            Ok(record) => match str::from_utf8(record.value) {
-                Ok(value) => Ok(value.to_owned()),
-                Err(error) => Err(format!("the value is not UTF-8: {error}")),
-            },
+    /// Loads what reads of these keys need into the processor's cache.
+    pub(super) fn prefetch(&mut self, keys: &[&str]) {
+        self.apply_updates();
+        let fingerprint = |key: &&str| self.index.fingerprint(key.as_bytes());
+        let fingerprints: Vec<Fingerprint> = keys.iter().map(fingerprint).collect();
+        let locations = self.index.get_all(&fingerprints);
+        locations.into_iter().flatten().for_each(|location| self.cache.prefetch(location));
+    }
+
+    /// A page of a scan.
+    pub(super) fn scan(&mut self, cursor: Option<&str>) -> Result<Page> {
+        // The scan reads segments only.
+        self.log.write()?;
+        self.apply_updates();
+        let mut position = match cursor {
+            None => Position::default(),
+            Some(cursor) => self.decode_cursor(cursor)?,
+        };
+        let mut page = Page::default();
+        let (mut log_bytes, mut key_bytes) = (0, 0);
+        let mut reader = Reader::new(READ_BYTES);
+        while log_bytes < PAGE_LOG_BYTES && key_bytes < PAGE_KEY_BYTES {
+            let Some(next) = self.skip_to_records(position) else { return Ok(page) };
+            position = self.scan_records(&mut reader, next, &mut page.keys)?;
+            log_bytes += (position.offset - next.offset) as usize;
+            key_bytes = page.keys.iter().map(String::len).sum();
+        }
+        page.next = Some(format!("{}-{}", position.segment, position.offset));
+        Ok(page)
+    }
+
+    /// The position in a cursor. A record has to start there, or a segment end.
+    fn decode_cursor(&mut self, cursor: &str) -> Result<Position> {
+        let bad = || KvsError::BadCursor(cursor.to_owned());
+        let (segment, offset) = cursor.split_once('-').ok_or_else(bad)?;
+        let segment: u32 = segment.parse().map_err(|_| bad())?;
+        let offset: u32 = offset.parse().map_err(|_| bad())?;
+        let position = Position { segment, offset };
+        let is_past = position > self.log.staged_end() || offset < SEGMENT_HEADER_BYTES as u32;
+        let Some(segment) = self.log.open_segment(segment)?.filter(|_| !is_past) else {
+            // A segment that is gone was cleaned: its keys have moved.
+            return if is_past { Err(bad()) } else { Ok(position) };
+        };
+        if offset != segment.len {
+            let mut header = [0; RECORD_HEADER_BYTES];
+            segment.read(&mut header, offset.into())?;
+            super::record::RecordHeader::decode(&header, segment.salt).map_err(|_| bad())?;
+        }
+        Ok(position)
+    }
+
+    /// The next position at which a record of a segment with live records starts;
+    /// `None` at the end of the log.
+    fn skip_to_records(&self, from: Position) -> Option<Position> {
+        let older = (0..).map_while(|nth| self.log.older(nth)).chain([self.log.active()]);
+        let mut later = older.filter(|it| it.number >= from.segment && it.live > 0);
+        later.find_map(|it| {
+            let is_same = it.number == from.segment;
+            let offset = if is_same { from.offset } else { SEGMENT_HEADER_BYTES as u32 };
+            (offset < it.len).then_some(Position { segment: it.number, offset })
         })
     }
 
-    /// The bytes of a record, from the batch or from its segment, and the salt
-    /// of their checksum.
-    fn read(&mut self, location: Location) -> Result<(u32, &[u8])> {
-        let Location { segment: number, offset, len } = location;
-        let active = self.segments.active();
-        if number == active.header.number && u64::from(offset) >= active.len {
-            let start = (u64::from(offset) - active.len) as usize;
-            return Ok((active.header.salt, &self.batch.bytes[start..start + len as usize]));
+    /// Adds the keys of the next live records of a segment. Returns where the next
+    /// record starts.
+    fn scan_records(
+        &mut self,
+        reader: &mut Reader,
+        from: Position,
+        keys: &mut Vec<String>,
+    ) -> Result<Position> {
+        let Some(segment) = self.log.open_segment(from.segment)? else { return Ok(from) };
+        let (path, end) = (segment.path.clone(), u64::from(segment.len));
+        let (file, number, salt) = (segment.file()?.clone(), segment.number, segment.salt);
+        let source = Source { file: &*file, path: &path, number, salt, end };
+        let (candidates, next) = find_candidates(reader, &source, from.offset)?;
+        for candidate in candidates {
+            let location = candidate.location;
+            let len = RECORD_HEADER_BYTES + candidate.header.key_len;
+            let bytes = reader.bytes(&source, location.offset.into(), len)?;
+            let key = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+            // The location would not match if the key were damaged.
+            if self.index.get(self.index.fingerprint(key)) == Some(location) {
+                let key = str::from_utf8(key);
+                keys.push(key.map_err(|_| self.log.corrupt(location, not_utf8()))?.to_owned());
+            }
         }
-        let Some(segment) = self.segments.get(number)? else {
-            return Err(self.segments.corrupt(number, offset.into(), "the segment is gone"));
-        };
-        let read = |buffer: &mut [u8], at| segment.read(buffer, at);
-        let bytes = self.cache.read(number, offset, len, read)?;
-        Ok((segment.header.salt, bytes))
+        Ok(Position { segment: number, offset: next })
     }
+}
 
-    /// Has the processor load what reads of these keys will need.
-    pub(super) fn prefetch(&self, keys: &[&str]) {
-        let locations = self.index.get_all(keys.iter().map(|key| key.as_bytes()));
-        locations.into_iter().flatten().for_each(|location| self.cache.prefetch(location));
+/// The value in the bytes of a record, or what is wrong with them.
+fn decode_value(bytes: &[u8], salt: u32, key: &[u8]) -> std::result::Result<String, String> {
+    let record = Record::decode(bytes, salt).map_err(|damage| damage.to_string())?;
+    if record.key != key {
+        return Err("the record has another key".to_owned());
     }
+    str::from_utf8(record.value).map(str::to_owned).map_err(|_| not_utf8())
+}
+
+/// What is wrong with bytes that were no string.
+fn not_utf8() -> String {
+    "the bytes are not UTF-8".to_owned()
 }

@@ -1,142 +1,331 @@
-//! The byte layout of a record: encode and decode, pure functions on slices.
+//! The format of the log: the bytes of a segment header and of a record.
 //!
-//! All numbers are little endian.
+//! A log is a sequence of segments, `00000001.kvs`, `00000002.kvs` and so on. A
+//! segment is a header, followed by records without gaps. All numbers are
+//! little endian.
 //!
 //! ```text
+//! segment header, 36 bytes
 //! offset  bytes  field
-//!      0      4  CRC-32C of all that follows, seeded with the segment's salt
-//!      4      1  kind in the low bits, flags in the high ones
-//!      5      4  key length in bytes
-//!      9      4  value length in bytes
-//!     13      -  key, then value
+//!      0      8  magic, "kvs seg\n"
+//!      8      4  format version, 2
+//!     12      4  number of the segment, as in its name
+//!     16      8  id of the store, random
+//!     24      4  length of the previous segment in bytes, 0 for segment 1
+//!     28      4  salt, random
+//!     32      4  CRC-32C of the 32 bytes before
+//!
+//! record, 16 bytes and its key and value
+//! offset  bytes  field
+//!      0      4  header checksum: CRC-32C of the 12 bytes after it
+//!      4      4  body checksum: CRC-32C of key and value
+//!      8      1  kind in the low 7 bits; the highest bit is the flag *synced*
+//!      9      3  length of the key in bytes
+//!     12      4  length of the value in bytes
+//!     16      -  key, value
 //! ```
 //!
-//! So `set a 1`, the first record after a sync, in a segment whose salt is 0:
+//! Both checksums of a record start from the salt of its segment. For example,
+//! `set a 1` as the first record after an fsync, with salt 0:
 //!
 //! ```text
-//! ec 20 2d af | 81 | 01 00 00 00 | 01 00 00 00 | 61 | 31
+//! 65 e3 17 59 | fc 52 ab 4f | 81 | 01 00 00 | 01 00 00 00 | 61 | 31
 //! ```
 //!
-//! Not here: files and offsets in them ([`segment`](super::segment)), and what
-//! a record does to the map ([`index`](super::index)).
+//! | kind | number | key | value |
+//! | --- | --- | --- | --- |
+//! | `Set` | 1 | the key | its value |
+//! | `Remove` | 2 | the key | empty |
+//! | `Checkpoint` | 3 | a log position: segment, offset, 4 bytes each | empty, or the salt of the next segment |
+//! | `Cleaned` | 4 | the number of a segment, 4 bytes | empty |
+//!
+//! The flag *synced* says that everything before the record is on disk. A
+//! `Checkpoint` says so of everything before the position that it names. The last
+//! record of a full segment is a `Checkpoint` with the salt of the next one, so
+//! that records behind a damaged header can still be found. `Cleaned` says that
+//! the segments up to that number hold nothing live and may be gone.
+//!
+//! Not here: files ([`segment`](super::segment)).
 //!
 //! Invariants:
-//! * The checksum covers every other byte of the record: no bit can change
-//!   unseen (`every_flipped_bit_is_seen`).
-//! * It is seeded with the segment's random salt, which no peer is ever shown:
-//!   bytes of another segment, and bytes that hide in a value, pass by chance only,
-//!   once in 2^32 (`another_salt_does_not_pass`).
-//! * Lengths are checked against the limits and the bytes at hand before they
-//!   are used (`lengths_are_checked_first`).
-//! * No record begins like a run of zeros (`zeros_are_no_record`).
+//! * A flipped bit in a header or record is detected (`every_flipped_bit_is_detected`).
+//! * The header has a checksum of its own. So a search for records in damaged
+//!   bytes decides each position in constant time, and lengths are checked
+//!   before they are used (`lengths_are_checked_before_use`).
+//! * Clients do not know the salt, so no value that they store can contain a
+//!   valid record (`another_salt_does_not_match`).
+//! * Zeros are not a record (`zeros_are_not_a_record`).
 
-use std::ops::Range;
+use std::fmt;
 
-use super::checksums::Checksums;
-use super::crc32::crc32c;
+use super::crc32c::crc32c;
 
-/// Where the checksum stands.
-const CRC: usize = 0;
-/// Where kind and flags stand.
-const KIND: usize = CRC + 4;
-/// Where the length of the key stands.
-const KEY_LEN: usize = KIND + 1;
-/// Where the length of the value stands.
-const VALUE_LEN: usize = KEY_LEN + 4;
-/// Bytes before the key.
-pub(crate) const HEADER_BYTES: usize = VALUE_LEN + 4;
+/// The first bytes of every segment.
+const MAGIC: &[u8; 8] = b"kvs seg\n";
+/// The version of the format.
+pub(super) const VERSION: u32 = 2;
+/// Offsets of the fields of a segment header.
+const VERSION_AT: usize = MAGIC.len();
+const NUMBER_AT: usize = VERSION_AT + 4;
+const STORE_AT: usize = NUMBER_AT + 4;
+const PREVIOUS_AT: usize = STORE_AT + 8;
+const SALT_AT: usize = PREVIOUS_AT + 4;
+const HEADER_CRC_AT: usize = SALT_AT + 4;
+/// Bytes of a segment header: the offset of the first record.
+pub(super) const SEGMENT_HEADER_BYTES: usize = HEADER_CRC_AT + 4;
 
-/// The flag of the first record written after a sync has returned: all bytes
-/// before it in its segment are on the disk.
+/// Offsets of the fields of a record.
+const BODY_CRC_AT: usize = 4;
+const KIND_AT: usize = BODY_CRC_AT + 4;
+const KEY_LEN_AT: usize = KIND_AT + 1;
+const VALUE_LEN_AT: usize = KEY_LEN_AT + 3;
+/// Bytes of a record before its key.
+pub(super) const RECORD_HEADER_BYTES: usize = VALUE_LEN_AT + 4;
+/// Bytes of a `Checkpoint` at the most: a position and a salt.
+pub(super) const CHECKPOINT_BYTES_MAX: usize = RECORD_HEADER_BYTES + 12;
+
+/// The flag *synced*.
 const SYNCED: u8 = 0x80;
 
-/// Bytes a key may have.
-pub(crate) const KEY_BYTES_MAX: usize = 1 << 24;
-/// Bytes a value may have.
-pub(crate) const VALUE_BYTES_MAX: usize = 1 << 29;
+/// The longest key in bytes.
+pub(super) const KEY_BYTES_MAX: usize = (1 << 24) - 1;
+/// The longest value in bytes.
+pub(super) const VALUE_BYTES_MAX: usize = 1 << 29;
 
-/// Bytes that a record may take.
-pub(super) const BYTES_MAX: usize = HEADER_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
+/// A place in the log. Positions compare as they follow one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    /// Number of the segment.
+    pub(super) segment: u32,
+    /// Offset in the segment, in bytes.
+    pub(super) offset: u32,
+}
 
-/// What a record says.
+impl Position {
+    /// The position's 8 bytes in a `Checkpoint`.
+    pub(super) fn encode(self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[4..].copy_from_slice(&self.offset.to_le_bytes());
+        bytes
+    }
+}
+
+/// The header of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    /// Number of the segment. The first one of a store is 1.
+    pub(super) number: u32,
+    /// Id of the store.
+    pub(super) store: u64,
+    /// Length of the previous segment.
+    pub(super) previous_len: u32,
+    /// Seed of the checksums of the segment's records.
+    pub(super) salt: u32,
+}
+
+/// Why bytes are not a segment header of this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HeaderError {
+    /// Another version of the format wrote it.
+    Version(u32),
+    /// It is damaged.
+    Damaged(&'static str),
+}
+
+impl SegmentHeader {
+    /// The bytes of the header.
+    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        bytes[..VERSION_AT].copy_from_slice(MAGIC);
+        bytes[VERSION_AT..NUMBER_AT].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[NUMBER_AT..STORE_AT].copy_from_slice(&self.number.to_le_bytes());
+        bytes[STORE_AT..PREVIOUS_AT].copy_from_slice(&self.store.to_le_bytes());
+        bytes[PREVIOUS_AT..SALT_AT].copy_from_slice(&self.previous_len.to_le_bytes());
+        bytes[SALT_AT..HEADER_CRC_AT].copy_from_slice(&self.salt.to_le_bytes());
+        let crc = crc32c(0, &bytes[..HEADER_CRC_AT]);
+        bytes[HEADER_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Decodes the header at the start of `bytes`.
+    pub(super) fn decode(bytes: &[u8]) -> Result<SegmentHeader, HeaderError> {
+        let damaged = Err(HeaderError::Damaged);
+        if bytes.len() >= NUMBER_AT && bytes.starts_with(MAGIC) {
+            // First, as another version may have another checksum.
+            let version = read_u32(bytes, VERSION_AT);
+            if version > VERSION {
+                return Err(HeaderError::Version(version));
+            }
+        }
+        let Some(header) = bytes.get(..SEGMENT_HEADER_BYTES) else {
+            return damaged.map_err(|error| error("the header is cut off"));
+        };
+        if !header.starts_with(MAGIC) {
+            return damaged.map_err(|error| error("it does not start like a segment"));
+        }
+        if crc32c(0, &header[..HEADER_CRC_AT]) != read_u32(header, HEADER_CRC_AT) {
+            return damaged.map_err(|error| error("the checksum of the header does not match"));
+        }
+        let mut store = [0; 8];
+        store.copy_from_slice(&header[STORE_AT..PREVIOUS_AT]);
+        Ok(SegmentHeader {
+            number: read_u32(header, NUMBER_AT),
+            store: u64::from_le_bytes(store),
+            previous_len: read_u32(header, PREVIOUS_AT),
+            salt: read_u32(header, SALT_AT),
+        })
+    }
+}
+
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Kind {
-    /// The key has this value.
+pub(super) enum Kind {
+    /// Sets a key.
     Set = 1,
-    /// The key has none: a tombstone.
+    /// Removes a key: a tombstone.
     Remove = 2,
-    /// Nothing: it stands for the *synced* flag it carries.
-    Mark = 3,
-    /// The segment ends here, and the next one exists.
-    Continued = 4,
-    /// What is live of the segment whose number is the key, in decimal, has
-    /// been copied: its file may be gone.
-    Retired = 5,
+    /// Says which part of the log is on disk.
+    Checkpoint = 3,
+    /// Says which segments may be gone.
+    Cleaned = 4,
 }
 
 impl Kind {
     /// The kind with this number.
-    fn from_u8(kind: u8) -> Option<Kind> {
-        [Kind::Set, Kind::Remove, Kind::Mark, Kind::Continued, Kind::Retired]
-            .into_iter()
-            .find(|known| *known as u8 == kind)
-    }
-}
-
-/// A decoded record, on the bytes that it was decoded from.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Record<'a> {
-    /// What it says.
-    pub(crate) kind: Kind,
-    /// Whether all bytes before it in its segment are on the disk.
-    pub(crate) synced: bool,
-    /// UTF-8, as it was a string when it was written.
-    pub(crate) key: &'a [u8],
-    /// UTF-8, likewise.
-    pub(crate) value: &'a [u8],
-}
-
-impl Record<'_> {
-    /// Bytes it takes.
-    pub(crate) fn len(&self) -> usize {
-        HEADER_BYTES + self.key.len() + self.value.len()
-    }
-
-    /// The number of the segment that it retires; `None` when it retires none,
-    /// or names none.
-    pub(crate) fn retired(&self) -> Option<u32> {
-        let number = str::from_utf8(self.key).ok().filter(|_| self.kind == Kind::Retired)?;
-        number.parse().ok()
-    }
-}
-
-/// Why bytes are no record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Damage {
-    /// They end before the record does, which has this many.
-    Cut(usize),
-    /// No kind has this number.
-    Kind(u8),
-    /// A length is over its limit.
-    Length,
-    /// The checksum is not theirs.
-    Checksum,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Damage::Cut(len) => write!(f, "the record has {len} bytes, and the file ends first"),
-            Damage::Kind(kind) => write!(f, "no record is of kind {kind}"),
-            Damage::Length => write!(f, "a length is over its limit"),
-            Damage::Checksum => write!(f, "the checksum does not match"),
+    fn from_u8(number: u8) -> Option<Kind> {
+        match number {
+            1 => Some(Kind::Set),
+            2 => Some(Kind::Remove),
+            3 => Some(Kind::Checkpoint),
+            4 => Some(Kind::Cleaned),
+            _ => None,
         }
     }
 }
 
-/// Appends a record to `out`; key and value are within their limits.
-pub(crate) fn encode(
+/// The header of a record. Its checksum matched, so its lengths can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    /// What the record does.
+    pub(super) kind: Kind,
+    /// Whether everything before the record is on disk.
+    pub(super) synced: bool,
+    /// Length of the key in bytes.
+    pub(super) key_len: usize,
+    /// Length of the value in bytes.
+    pub(super) value_len: usize,
+    /// Checksum of key and value.
+    body_crc: u32,
+}
+
+impl RecordHeader {
+    /// Decodes the header at the start of `bytes`.
+    pub(super) fn decode(bytes: &[u8], salt: u32) -> Result<RecordHeader, Damage> {
+        let header = bytes.get(..RECORD_HEADER_BYTES).ok_or(Damage::Cut)?;
+        if crc32c(salt, &header[BODY_CRC_AT..]) != read_u32(header, 0) {
+            return Err(Damage::Header);
+        }
+        let kind = header[KIND_AT] & !SYNCED;
+        // The length has 3 bytes; the kind before it is shifted out.
+        let key_len = (read_u32(header, KIND_AT) >> 8) as usize;
+        let value_len = read_u32(header, VALUE_LEN_AT) as usize;
+        if value_len > VALUE_BYTES_MAX {
+            return Err(Damage::Length);
+        }
+        Ok(RecordHeader {
+            kind: Kind::from_u8(kind).ok_or(Damage::Kind(kind))?,
+            synced: header[KIND_AT] & SYNCED != 0,
+            key_len,
+            value_len,
+            body_crc: read_u32(header, BODY_CRC_AT),
+        })
+    }
+
+    /// Bytes of the whole record.
+    pub(super) fn len(&self) -> usize {
+        RECORD_HEADER_BYTES + self.key_len + self.value_len
+    }
+
+    /// The record with this header, which `bytes` start with.
+    pub(super) fn record<'a>(&self, bytes: &'a [u8], salt: u32) -> Result<Record<'a>, Damage> {
+        let body = bytes.get(RECORD_HEADER_BYTES..self.len()).ok_or(Damage::Cut)?;
+        if crc32c(salt, body) != self.body_crc {
+            return Err(Damage::Body);
+        }
+        let (key, value) = body.split_at(self.key_len);
+        Ok(Record { kind: self.kind, synced: self.synced, key, value })
+    }
+}
+
+/// A record, decoded. It borrows the bytes that it was decoded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record<'a> {
+    /// What it does.
+    pub(super) kind: Kind,
+    /// Whether everything before it is on disk.
+    pub(super) synced: bool,
+    /// The key.
+    pub(super) key: &'a [u8],
+    /// The value.
+    pub(super) value: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Decodes the record at the start of `bytes`.
+    pub(super) fn decode(bytes: &'a [u8], salt: u32) -> Result<Record<'a>, Damage> {
+        RecordHeader::decode(bytes, salt)?.record(bytes, salt)
+    }
+
+    /// The position that a `Checkpoint` names.
+    pub(super) fn checkpoint(&self) -> Option<Position> {
+        let is_one = self.kind == Kind::Checkpoint && self.key.len() == 8;
+        is_one.then(|| Position { segment: read_u32(self.key, 0), offset: read_u32(self.key, 4) })
+    }
+
+    /// The salt of the next segment, in the `Checkpoint` at the end of a full one.
+    pub(super) fn next_salt(&self) -> Option<u32> {
+        let has_one = self.kind == Kind::Checkpoint && self.value.len() == 4;
+        has_one.then(|| read_u32(self.value, 0))
+    }
+
+    /// The number in a `Cleaned` record.
+    pub(super) fn cleaned(&self) -> Option<u32> {
+        let is_one = self.kind == Kind::Cleaned && self.key.len() == 4;
+        is_one.then(|| read_u32(self.key, 0))
+    }
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// They end before the record does.
+    Cut,
+    /// The header checksum does not match.
+    Header,
+    /// The body checksum does not match.
+    Body,
+    /// No kind has this number.
+    Kind(u8),
+    /// The value is longer than the limit.
+    Length,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Cut => write!(f, "a record is cut off"),
+            Damage::Header => write!(f, "the header checksum of a record does not match"),
+            Damage::Body => write!(f, "the body checksum of a record does not match"),
+            Damage::Kind(kind) => write!(f, "no kind of record has the number {kind}"),
+            Damage::Length => write!(f, "a value is longer than the limit"),
+        }
+    }
+}
+
+/// Appends a record to `out`. Key and value are within their limits.
+pub(super) fn encode(
     out: &mut Vec<u8>,
     salt: u32,
     kind: Kind,
@@ -144,70 +333,21 @@ pub(crate) fn encode(
     key: &[u8],
     value: &[u8],
 ) {
-    let start = out.len();
-    let flags = if synced { SYNCED } else { 0 };
-    out.extend_from_slice(&[0; KIND]);
-    out.push(kind as u8 | flags);
-    out.extend_from_slice(&(key.len() as u32).to_le_bytes());
-    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    let mut header = [0; RECORD_HEADER_BYTES];
+    let body_crc = crc32c(crc32c(salt, key), value);
+    header[BODY_CRC_AT..KIND_AT].copy_from_slice(&body_crc.to_le_bytes());
+    header[KIND_AT] = kind as u8 | if synced { SYNCED } else { 0 };
+    header[KEY_LEN_AT..VALUE_LEN_AT].copy_from_slice(&(key.len() as u32).to_le_bytes()[..3]);
+    header[VALUE_LEN_AT..].copy_from_slice(&(value.len() as u32).to_le_bytes());
+    let crc = crc32c(salt, &header[BODY_CRC_AT..]);
+    header[..BODY_CRC_AT].copy_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&header);
     out.extend_from_slice(key);
     out.extend_from_slice(value);
-    let record = &mut out[start..];
-    let crc = crc32c(salt, &record[KIND..]);
-    record[CRC..KIND].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The record that `bytes` begin with.
-pub(crate) fn decode(bytes: &[u8], salt: u32) -> Result<Record<'_>, Damage> {
-    decode_checked(bytes, |checked| crc32c(salt, &bytes[checked]))
-}
-
-/// The record that begins at `at`, as [`decode`] finds it: for whoever tries
-/// many places, and must not go through what each of them claims to be.
-pub(crate) fn decode_at<'a>(
-    checksums: &Checksums<'a>,
-    at: usize,
-    salt: u32,
-) -> Result<Record<'a>, Damage> {
-    let crc = |checked: Range<usize>| checksums.of(salt, at + checked.start..at + checked.end);
-    decode_checked(&checksums.bytes()[at..], crc)
-}
-
-/// The record that `bytes` begin with, when `crc` gives the checksum of a range.
-fn decode_checked(
-    bytes: &[u8],
-    crc: impl FnOnce(Range<usize>) -> u32,
-) -> Result<Record<'_>, Damage> {
-    let (kind, synced, key_len, value_len) = decode_header(bytes)?;
-    let len = HEADER_BYTES + key_len + value_len;
-    let record = bytes.get(..len).ok_or(Damage::Cut(len))?;
-    if crc(KIND..len) != read_u32(record, CRC) {
-        return Err(Damage::Checksum);
-    }
-    let (key, value) = record[HEADER_BYTES..].split_at(key_len);
-    Ok(Record { kind, synced, key, value })
-}
-
-/// The length that the record at the start of `bytes` claims, unchecked; 0 where there is
-/// no header that can be one.
-pub(super) fn claimed_len(bytes: &[u8]) -> usize {
-    decode_header(bytes).map_or(0, |(_, _, key, value)| HEADER_BYTES + key + value)
-}
-
-/// Kind, *synced* flag and the two lengths, each checked for itself.
-fn decode_header(bytes: &[u8]) -> Result<(Kind, bool, usize, usize), Damage> {
-    let header = bytes.get(..HEADER_BYTES).ok_or(Damage::Cut(HEADER_BYTES))?;
-    let kind = Kind::from_u8(header[KIND] & !SYNCED).ok_or(Damage::Kind(header[KIND]))?;
-    let key_len = read_u32(header, KEY_LEN) as usize;
-    let value_len = read_u32(header, VALUE_LEN) as usize;
-    if key_len > KEY_BYTES_MAX || value_len > VALUE_BYTES_MAX {
-        return Err(Damage::Length);
-    }
-    Ok((kind, header[KIND] & SYNCED != 0, key_len, value_len))
-}
-
-/// The number at `at`; the caller has seen that the bytes reach that far.
-pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
+/// The number at `at`. The caller has checked that the bytes reach that far.
+fn read_u32(bytes: &[u8], at: usize) -> u32 {
     let mut number = [0; 4];
     number.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(number)

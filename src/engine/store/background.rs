@@ -1,0 +1,172 @@
+//! The helper thread: fsyncs that nobody waits for, and the removal of files.
+//!
+//! There is one thread. It starts with the first job and ends when its
+//! [`HelperThread`] is dropped. If no thread can be started, jobs run inline.
+//!
+//! Not here: which jobs there are to do ([`log`](super::log)).
+//!
+//! Invariant: jobs run in the order in which they were started
+//! (`jobs_run_in_order_also_without_a_thread`).
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::Builder;
+
+use super::fs::{FsDir, FsFile, Task};
+
+/// What a job does, in this order. After an error nothing more is done.
+#[derive(Debug)]
+pub struct Job<F, D> {
+    /// The directory of the store, and its path.
+    pub directory: (Arc<D>, PathBuf),
+    /// Files to fsync, oldest first.
+    pub sync_files: Vec<Arc<F>>,
+    /// Whether to fsync the directory after the files.
+    pub sync_directory: bool,
+    /// Files to remove, oldest first. The directory is fsynced after each.
+    pub remove: Vec<PathBuf>,
+    /// Open handles of removed files. Closing one frees its blocks, which takes
+    /// milliseconds.
+    pub close: Vec<Arc<F>>,
+}
+
+impl<F: FsFile, D: FsDir> Job<F, D> {
+    /// Does the job. `remove` removes one file.
+    pub fn run(self, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        let (directory, path) = &self.directory;
+        for file in &self.sync_files {
+            file.sync()?;
+        }
+        if self.sync_directory {
+            directory.sync()?;
+        }
+        for file in &self.remove {
+            if !directory.is_at(path)? {
+                return Err(io::Error::other(DirectoryMoved));
+            }
+            match remove(file) {
+                // An earlier try removed it and then failed to fsync the directory.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+            directory.sync()?;
+        }
+        Ok(())
+    }
+}
+
+/// The path of the store leads to another directory now.
+#[derive(Debug)]
+pub(super) struct DirectoryMoved;
+
+impl std::fmt::Display for DirectoryMoved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the directory was moved or replaced while it was open")
+    }
+}
+
+impl std::error::Error for DirectoryMoved {}
+
+/// A job and where its result goes.
+type Queued = (Box<dyn FnOnce() -> io::Result<()> + Send>, Sender<io::Result<()>>);
+
+/// The thread, once a job has started it.
+#[derive(Debug, Default)]
+pub(crate) struct HelperThread {
+    /// Where jobs are put.
+    queue: RefCell<Option<Sender<Queued>>>,
+}
+
+impl HelperThread {
+    /// Starts a job.
+    pub(crate) fn start(&self, job: impl FnOnce() -> io::Result<()> + Send + 'static) -> OsTask {
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_none() {
+            *queue = spawn();
+        }
+        let Some(queue) = &*queue else { return OsTask::Done(job()) };
+        let (sender, receiver) = channel();
+        match queue.send((Box::new(job), sender)) {
+            Ok(()) => OsTask::Running(receiver),
+            // The thread has panicked. What it was to do is done here.
+            Err(unsent) => OsTask::Done((unsent.0.0)()),
+        }
+    }
+}
+
+/// Starts the thread; `None` if the system has none to give.
+fn spawn() -> Option<Sender<Queued>> {
+    let (sender, receiver) = channel::<Queued>();
+    let run = move || {
+        for (job, result) in receiver {
+            // Nobody waits for the result of a store that was dropped.
+            let _ = result.send(job());
+        }
+    };
+    Builder::new().name("kvs helper".to_owned()).spawn(run).ok().map(|_| sender)
+}
+
+/// A job of the helper thread.
+#[derive(Debug)]
+pub enum OsTask {
+    /// It has ended with this result.
+    Done(io::Result<()>),
+    /// Its result will come here.
+    Running(Receiver<io::Result<()>>),
+}
+
+impl Task for OsTask {
+    fn is_done(&mut self) -> bool {
+        if let OsTask::Running(receiver) = self {
+            match receiver.try_recv() {
+                Ok(result) => *self = OsTask::Done(result),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => *self = OsTask::Done(Err(lost())),
+            }
+        }
+        true
+    }
+
+    fn wait(self) -> io::Result<()> {
+        match self {
+            OsTask::Done(result) => result,
+            OsTask::Running(receiver) => receiver.recv().unwrap_or_else(|_| Err(lost())),
+        }
+    }
+}
+
+/// The result of a job whose thread has panicked.
+fn lost() -> io::Error {
+    io::Error::other("the helper thread has panicked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn jobs_run_in_order_also_without_a_thread() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let helper = HelperThread::default();
+        let start = |nth: u32| {
+            let done = done.clone();
+            helper.start(move || {
+                done.lock().unwrap().push(nth);
+                if nth == 2 { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+            })
+        };
+        let mut tasks: Vec<OsTask> = (0..4).map(start).collect();
+        assert!(tasks.pop().unwrap().wait().is_ok());
+        assert!(tasks.iter_mut().all(OsTask::is_done));
+        let results: Vec<bool> = tasks.into_iter().map(|task| task.wait().is_ok()).collect();
+        assert_eq!(results, [true, true, false]);
+        // A queue that nobody empties is a thread that has ended.
+        *helper.queue.borrow_mut() = Some(channel().0);
+        assert!(start(4).wait().is_ok());
+        assert_eq!(*done.lock().unwrap(), [0, 1, 2, 3, 4]);
+    }
+}

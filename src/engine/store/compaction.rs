@@ -1,0 +1,329 @@
+//! Compaction: gives back the space of records that were overwritten or removed.
+//!
+//! The oldest segment is *cleaned*: its live records are copied to the end of the
+//! log, and then its file is removed. Oldest first makes two things simple. A copy
+//! is the newest record of its key, so replay order stays right. And tombstones
+//! can be dropped, because no older record is left that they must hide.
+//!
+//! Compaction is *due* while dead bytes are at least the threshold and half of
+//! all bytes. Then each byte that is written, and each that becomes dead, pays
+//! for [`CLEAN_FACTOR`] bytes of cleaning. A call does at most
+//! [`CALL_BYTES_MAX`] of it; the rest stays owed. Opening a store cleans a whole
+//! segment if compaction is due, so that a program that opens, writes a little
+//! and exits reclaims space too.
+//!
+//! The bound on disk use: cleaning a log of `2 * live` bytes copies `live` bytes,
+//! and `live` more are written meanwhile. So the segments never have more than
+//! `3 * live` bytes, two thresholds and six segments, plus the largest batch
+//! (`disk_use_stays_within_the_bound`). The reserve comes on top, at most nine
+//! eighths of a segment.
+//!
+//! Not here: how records reach the disk ([`log`](super::log)).
+//!
+//! Invariants:
+//! * A segment is removed only when the copies of its live records, and the
+//!   `Cleaned` record, are on disk (`every_power_loss_leaves_what_was_synced`).
+//! * A segment is removed only when the index has no location in it. If damage
+//!   keeps it from getting there, compaction ends
+//!   (`damage_ends_compaction_and_keeps_the_segment`).
+//! * Any other error ends a step. It is tried again after a second
+//!   (`a_passing_error_does_not_end_compaction`).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Inner;
+use super::fs::{Fs, FsFile};
+use super::index::{Fingerprint, Location};
+use super::log::Space;
+use super::reader::{Reader, Source};
+use super::record::{Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES};
+use crate::error::{KvsError, Result};
+use crate::logger;
+
+/// Bytes that are cleaned for each byte that was written or became dead.
+pub(super) const CLEAN_FACTOR: u64 = 2;
+/// Bytes that are cleaned at a time: few enough for a short pause, enough to
+/// share the cost of a read.
+const STEP_BYTES: usize = 16 << 10;
+/// Bytes that one call cleans at the most, but for the rest of a record.
+const CALL_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that one call of `maintain` cleans: about a tenth of a millisecond.
+const MAINTAIN_BYTES: u64 = 64 << 10;
+/// Time until a step that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bytes that a step reads at a time: those of two steps.
+const READ_BYTES: usize = 2 * STEP_BYTES;
+/// Bytes behind a step that it may look at: the header and key of its last record.
+const LAST_RECORD_BYTES: usize = 512;
+/// When space is short, compaction is due from this part of a segment on ..
+const SHORT_OF_SPACE_PART: u64 = 8;
+/// .. and what headers and checkpoints take of each segment. Cleaning does not
+/// give that back.
+const SEGMENT_OVERHEAD_BYTES: u64 = 128;
+
+/// How far compaction is.
+pub(super) struct Compaction {
+    /// Offset in the segment that is being cleaned.
+    offset: Option<u32>,
+    /// Reads that segment.
+    reader: Reader,
+    /// Segments that are cleaned and wait for their removal, the oldest ones of
+    /// the log: where their `Cleaned` record ends, and their length.
+    cleaned: VecDeque<(Position, u64)>,
+    /// Bytes of cleaning that are owed.
+    owed: u64,
+    /// When a step that failed is tried again.
+    retry: Option<Instant>,
+    /// Whether damage has ended compaction.
+    ended: bool,
+}
+
+impl Compaction {
+    /// Compaction that has done nothing.
+    pub(super) fn new() -> Compaction {
+        Compaction {
+            offset: None,
+            reader: Reader::new(READ_BYTES),
+            cleaned: VecDeque::new(),
+            owed: 0,
+            retry: None,
+            ended: false,
+        }
+    }
+
+    /// Owes cleaning for bytes that were written or became dead.
+    pub(super) fn owe(&mut self, bytes: u64) {
+        self.owed = self.owed.saturating_add(bytes * CLEAN_FACTOR);
+    }
+
+    /// Returns true if so much is owed that a large batch has to pay before it ends.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.owed >= CALL_BYTES_MAX
+    }
+}
+
+/// A `Set` record that a step looks at.
+pub(super) struct Candidate {
+    /// Where it is.
+    pub(super) location: Location,
+    /// Its header.
+    pub(super) header: RecordHeader,
+}
+
+impl<D: Fs> Inner<D> {
+    /// Bytes in the log, without segments that wait for their removal.
+    fn kept_bytes(&self) -> u64 {
+        let cleaned: u64 = self.compaction.cleaned.iter().map(|(_, len)| len).sum();
+        self.log.total_bytes() - cleaned
+    }
+
+    /// Bytes in the log that are not live.
+    pub(super) fn dead_bytes(&self) -> u64 {
+        self.kept_bytes().saturating_sub(self.live_bytes)
+    }
+
+    /// Returns true if there are so many dead bytes that segments are cleaned.
+    pub(super) fn is_compaction_due(&self) -> bool {
+        if self.compaction.ended {
+            return false;
+        }
+        let dead = self.dead_bytes();
+        if self.log.is_space_short() {
+            let overhead = SEGMENT_OVERHEAD_BYTES * self.log.segment_count() as u64;
+            return dead >= self.log.segment_bytes() / SHORT_OF_SPACE_PART + overhead;
+        }
+        dead >= self.options.compact_threshold_bytes.max(self.kept_bytes() / 2)
+    }
+
+    /// Cleans what is owed, at most one call's share. Everything staged is written.
+    ///
+    /// # Errors
+    ///
+    /// Only fatal ones. Others end the step and are tried again.
+    pub(super) fn clean_owed(&mut self) -> Result<()> {
+        if self.log.is_space_short() {
+            self.compaction.owe(CALL_BYTES_MAX);
+        }
+        if self.compaction.owed < STEP_BYTES as u64 {
+            return Ok(());
+        }
+        if !self.is_compaction_due() {
+            self.compaction.owed = 0;
+            return Ok(());
+        }
+        self.clean_up_to(self.compaction.owed.min(CALL_BYTES_MAX))
+    }
+
+    /// Cleans until `budget` bytes are read or copied, or compaction is not due.
+    fn clean_up_to(&mut self, budget: u64) -> Result<()> {
+        if self.compaction.retry.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        self.compaction.retry = None;
+        // The live bytes of segments are right only when all updates are applied.
+        self.apply_updates();
+        let mut work = 0;
+        while work < budget && self.is_compaction_due() {
+            match self.clean_step() {
+                Ok(count) => work += count,
+                Err(error) => {
+                    self.log.check()?;
+                    self.note_error(&error);
+                    break;
+                }
+            }
+        }
+        self.log.write()
+    }
+
+    /// Ends compaction after damage, and tries again later after other errors.
+    fn note_error(&mut self, error: &KvsError) {
+        let cause = error.chain().join(": ");
+        self.compaction.ended = matches!(error, KvsError::Corrupt { .. });
+        self.compaction.retry = Some(Instant::now() + RETRY);
+        match self.compaction.ended {
+            true => logger::error!("compaction ends until the store is opened again: {cause}"),
+            false => logger::warn!("compaction is tried again in a second: {cause}"),
+        }
+    }
+
+    /// Cleans the next records of the oldest segment. Returns the bytes that were
+    /// read or copied, at least 1.
+    fn clean_step(&mut self) -> Result<u64> {
+        let Some(segment) = self.log.older(self.compaction.cleaned.len()) else {
+            // The oldest segment is the active one. It cannot be cleaned.
+            self.log.rotate(0, Space::Reserved)?;
+            return Ok(1);
+        };
+        let (number, end, live) = (segment.number, segment.len, segment.live);
+        let offset = self.compaction.offset.unwrap_or(SEGMENT_HEADER_BYTES as u32);
+        if live == 0 {
+            self.compaction.owed = self.compaction.owed.saturating_sub((end - offset).into());
+            return self.finish_segment(number, end).map(|()| 1);
+        }
+        if offset == end {
+            let reason = format!("{live} live bytes of the segment were not found");
+            let location = Location { segment: number, offset, len: 0 };
+            return Err(self.log.corrupt(location, reason));
+        }
+        let mut reader = std::mem::replace(&mut self.compaction.reader, Reader::new(READ_BYTES));
+        let cleaned = self.clean_records(&mut reader, number, offset);
+        self.compaction.reader = reader;
+        cleaned
+    }
+
+    /// Copies the live ones of the next records of a segment.
+    fn clean_records(&mut self, reader: &mut Reader, number: u32, offset: u32) -> Result<u64> {
+        let Some(segment) = self.log.open_segment(number)? else { return Ok(1) };
+        let (file, path, salt) = (segment.file()?.clone(), segment.path.clone(), segment.salt);
+        let end = u64::from(segment.len);
+        let source = Source { file: &*file, path: &path, number, salt, end };
+        // One read for the whole step, unless its last record is long.
+        reader.bytes(&source, offset.into(), STEP_BYTES + LAST_RECORD_BYTES)?;
+        let (candidates, next) = find_candidates(reader, &source, offset)?;
+        let mut fingerprints = Vec::with_capacity(candidates.len());
+        for Candidate { location, header } in &candidates {
+            let len = RECORD_HEADER_BYTES + header.key_len;
+            let bytes = reader.bytes(&source, location.offset.into(), len)?;
+            let key = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+            fingerprints.push(self.index.fingerprint(key));
+        }
+        let mut work = u64::from(next - offset).min(STEP_BYTES as u64);
+        self.apply_updates();
+        let newest = self.index.get_all(&fingerprints);
+        for (nth, Candidate { location, header }) in candidates.iter().enumerate() {
+            if newest[nth] == Some(*location) {
+                let bytes = reader.bytes(&source, location.offset.into(), header.len())?;
+                let record = header.record(bytes, salt);
+                let record = record.map_err(|damage| {
+                    KvsError::corrupt(&path, location.offset.into(), damage.to_string())
+                })?;
+                self.copy(fingerprints[nth], record.key, record.value)?;
+                work += u64::from(location.len);
+            }
+            // Behind this record, so that a later error does not copy it again.
+            self.compaction.offset = Some(location.offset + location.len);
+        }
+        self.compaction.offset = Some(next);
+        self.compaction.owed = self.compaction.owed.saturating_sub((next - offset).into());
+        self.apply_updates();
+        Ok(work.max(1))
+    }
+
+    /// Appends a copy of a live record.
+    fn copy(&mut self, fingerprint: Fingerprint, key: &[u8], value: &[u8]) -> Result<()> {
+        let location = self.log.stage(Kind::Set, key, value, Space::Reserved)?;
+        self.updates.push((fingerprint, Some(location)));
+        Ok(())
+    }
+
+    /// Notes that a segment holds nothing live.
+    fn finish_segment(&mut self, number: u32, len: u32) -> Result<()> {
+        self.log.stage(Kind::Cleaned, &number.to_le_bytes(), b"", Space::Reserved)?;
+        self.compaction.offset = None;
+        self.compaction.cleaned.push_back((self.log.staged_end(), len.into()));
+        Ok(())
+    }
+
+    /// Removes segments whose copies are on disk, and has the others' fsynced.
+    pub(super) fn remove_cleaned(&mut self) -> Result<()> {
+        while let Some((position, _)) = self.compaction.cleaned.front() {
+            if *position > self.log.synced() {
+                self.log.start_sync(true);
+                break;
+            }
+            self.log.remove_oldest()?;
+            self.compaction.cleaned.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Cleans at least one segment, if compaction is due, when a store is opened.
+    pub(super) fn clean_at_open(&mut self) -> Result<()> {
+        let count = self.compaction.cleaned.len();
+        while self.compaction.cleaned.len() == count && self.is_compaction_due() {
+            self.clean_up_to(CALL_BYTES_MAX)?;
+            if self.compaction.retry.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one step of `maintain`. Returns true if there is more to do.
+    pub(super) fn maintain_compaction(&mut self) -> Result<bool> {
+        if self.compaction.retry.is_some_and(|at| Instant::now() < at) {
+            return Ok(false);
+        }
+        if self.is_compaction_due() {
+            self.clean_up_to(MAINTAIN_BYTES)?;
+            self.remove_cleaned()?;
+            return Ok(true);
+        }
+        Ok(!self.compaction.cleaned.is_empty() || self.log.is_removing())
+    }
+}
+
+/// The `Set` records of the next bytes of a segment, at least one record, and the
+/// offset behind the last record.
+pub(super) fn find_candidates<F: FsFile>(
+    reader: &mut Reader,
+    source: &Source<'_, F>,
+    offset: u32,
+) -> Result<(Vec<Candidate>, u32)> {
+    let mut candidates = Vec::new();
+    let mut next = offset;
+    while u64::from(next) < source.end && (next - offset) < STEP_BYTES as u32 {
+        let header = reader.header(source, next.into())?.map_err(|damage| {
+            KvsError::corrupt(source.path, next.into(), damage.to_string())
+        })?;
+        let len = header.len() as u32;
+        if header.kind == Kind::Set {
+            let location = Location { segment: source.number, offset: next, len };
+            candidates.push(Candidate { location, header });
+        }
+        next += len;
+    }
+    Ok((candidates, next))
+}

@@ -1,0 +1,506 @@
+//! The log: segments, the batch that is appended to them, and fsyncs.
+//!
+//! A record is *staged* into a batch in memory, *written* into the active
+//! segment, and then *synced*. A full segment is followed by a new one:
+//! rotation. Rotation waits for no fsync. The helper thread fsyncs the full
+//! segment, and a [`sync`](Log::sync) covers whatever is left, oldest first.
+//!
+//! | state of the log | survives |
+//! | --- | --- |
+//! | before `end` | a crash of the process |
+//! | before `synced` | a power failure |
+//!
+//! Not here: which records there are, the index, and compaction.
+//!
+//! Invariants:
+//! * Space for a record is preallocated before it is staged, so that a lack of
+//!   space fails one request and loses nothing
+//!   (`a_full_disk_fails_before_anything_is_staged`).
+//! * A failed write of staged records, or a failed fsync, is fatal: what is on
+//!   disk is unknown then. Every later call fails
+//!   (`after_a_failed_sync_every_call_fails`).
+//! * Segments are fsynced in order, then their names. A record with the flag
+//!   *synced*, or a `Checkpoint`, is staged only afterwards
+//!   (`every_power_loss_leaves_what_was_synced`).
+//! * At most [`UNSYNCED_SEGMENTS_MAX`] full segments wait for their fsync
+//!   (`a_slow_disk_bounds_what_is_unsynced`).
+//! * At most [`OPEN_FILES_MAX`] segments are open for reading
+//!   (`many_segments_need_few_descriptors`).
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::cache::Cache;
+use super::directory::Directory;
+use super::fs::{Fs, FsFile};
+use super::index::Location;
+use super::record::{self, CHECKPOINT_BYTES_MAX, Kind, Position, SEGMENT_HEADER_BYTES};
+use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
+use super::reserve::Reserve;
+use super::segment::{PREALLOCATE_BYTES, Segment};
+use super::sync::is_moved;
+use crate::error::{KvsError, Result};
+use crate::logger;
+
+/// Bytes of a batch after which it is written before more is staged.
+pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Full segments that may wait for their fsync. A writer that outruns the disk
+/// waits for it then.
+pub(super) const UNSYNCED_SEGMENTS_MAX: u32 = 4;
+/// Segments that are open for reading at a time: few beside the 1,024
+/// descriptors that a process commonly has.
+pub(super) const OPEN_FILES_MAX: usize = 128;
+/// The reserve is larger than a segment by this part of one, for tombstones.
+const RESERVE_TOMBSTONES_PART: u64 = 8;
+
+/// Who asks for space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// A client's set. It leaves the reserve whole.
+    Shared,
+    /// A removal, or cleaning. It may use the reserve.
+    Reserved,
+    /// A checkpoint. It can be left out, so it neither fills nor uses the reserve.
+    Optional,
+}
+
+/// The log of an open store.
+pub(super) struct Log<D: Fs> {
+    /// Where the segments are.
+    pub(super) directory: Directory<D>,
+    /// Size at which a segment is full.
+    segment_bytes: u64,
+    /// Id of the store.
+    store: u64,
+    /// All segments but the active one, oldest first. Their numbers have no gaps.
+    pub(super) older: VecDeque<Segment<D::File>>,
+    /// Bytes of those.
+    pub(super) older_bytes: u64,
+    /// The newest segment, to which records are appended. Its file is open.
+    pub(super) active: Segment<D::File>,
+    /// Segments of `older` whose files are open, in the order of opening.
+    pub(super) opened: VecDeque<u32>,
+    /// Records that are staged, and not written yet.
+    batch: Vec<u8>,
+    /// Space for removals and cleaning.
+    pub(super) reserve: Reserve<D::File>,
+    /// Everything before this position is on disk.
+    pub(super) synced: Position,
+    /// Whether a segment's name is not known to be on disk.
+    pub(super) has_unsynced_name: bool,
+    /// The fsync in the background, and what it covers.
+    pub(super) sync_task: Option<(D::Task, Position)>,
+    /// Whether an fsync ended that only a `Checkpoint` can tell of.
+    pub(super) is_checkpoint_due: bool,
+    /// Whether the last record is a `Checkpoint`.
+    pub(super) ends_with_checkpoint: bool,
+    /// Files to remove, oldest first, with their handles where they are open.
+    pub(super) removals: VecDeque<(PathBuf, Option<Arc<D::File>>)>,
+    /// The removal in the background, and how many of those files it removes.
+    pub(super) removal_task: Option<(D::Task, usize)>,
+    /// When a failed removal is tried again.
+    pub(super) removal_retry: Option<Instant>,
+    /// Fsyncs that were waited for.
+    pub(super) syncs: u64,
+    /// The fatal failure.
+    pub(super) failed: Option<String>,
+}
+
+/// What recovery found, as a log is made of it.
+pub(super) struct Parts<D: Fs> {
+    pub(super) directory: Directory<D>,
+    pub(super) store: u64,
+    pub(super) older: VecDeque<Segment<D::File>>,
+    pub(super) active: Segment<D::File>,
+    pub(super) ends_with_checkpoint: bool,
+}
+
+impl<D: Fs> Log<D> {
+    /// A log whose segments are all on disk.
+    pub(super) fn new(parts: Parts<D>, segment_bytes: u64) -> Result<Log<D>> {
+        let Parts { directory, store, older, active, ends_with_checkpoint } = parts;
+        let reserve = Reserve::open(&directory)?;
+        Ok(Log {
+            segment_bytes,
+            store,
+            older_bytes: older.iter().map(|segment| u64::from(segment.len)).sum(),
+            older,
+            synced: Position { segment: active.number, offset: active.len },
+            active,
+            opened: VecDeque::new(),
+            batch: Vec::new(),
+            reserve,
+            has_unsynced_name: false,
+            sync_task: None,
+            is_checkpoint_due: false,
+            ends_with_checkpoint,
+            removals: VecDeque::new(),
+            removal_task: None,
+            removal_retry: None,
+            syncs: 0,
+            failed: None,
+            directory,
+        })
+    }
+
+    /// Fails if the store has failed.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.failed {
+            Some(cause) => Err(KvsError::Failed { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes an error fatal.
+    pub(super) fn fail<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            let cause = error.chain().join(": ");
+            logger::error!("the store has failed: {cause}");
+            self.failed.get_or_insert(cause);
+        })
+    }
+
+    /// Makes an error fatal if it says that the directory was moved.
+    fn fail_if_moved<T>(&mut self, result: Result<T>) -> Result<T> {
+        match &result {
+            Err(KvsError::Io { source, .. }) if is_moved(source) => self.fail(result),
+            _ => result,
+        }
+    }
+
+    /// Where the next record will be written, without the batch.
+    pub(super) fn end(&self) -> Position {
+        Position { segment: self.active.number, offset: self.active.len }
+    }
+
+    /// Where the batch ends.
+    pub(super) fn staged_end(&self) -> Position {
+        let Position { segment, offset } = self.end();
+        Position { segment, offset: offset + self.batch.len() as u32 }
+    }
+
+    /// Everything before this position is on disk.
+    pub(super) fn synced(&self) -> Position {
+        self.synced
+    }
+
+    /// Stages a record and returns where it will be.
+    ///
+    /// # Errors
+    ///
+    /// If there is no space for it. Then nothing has changed, and the next record
+    /// may succeed.
+    pub(super) fn stage(
+        &mut self,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+        space: Space,
+    ) -> Result<Location> {
+        let len = RECORD_HEADER_BYTES + key.len() + value.len();
+        self.ensure_space(len, space)?;
+        let Position { segment, offset } = self.staged_end();
+        let synced = self.batch.is_empty() && self.synced == self.end();
+        record::encode(&mut self.batch, self.active.salt, kind, synced, key, value);
+        self.ends_with_checkpoint = kind == Kind::Checkpoint;
+        Ok(Location { segment, offset, len: len as u32 })
+    }
+
+    /// Stages a `Checkpoint` of what is on disk.
+    pub(super) fn stage_checkpoint(&mut self) -> Result<()> {
+        self.is_checkpoint_due = false;
+        self.stage(Kind::Checkpoint, &self.synced.encode(), b"", Space::Optional).map(drop)
+    }
+
+    /// Makes sure that a record of `len` bytes can be written, and that the last
+    /// `Checkpoint` of the segment fits behind it.
+    fn ensure_space(&mut self, len: usize, space: Space) -> Result<()> {
+        if self.batch.len() >= BATCH_BYTES_MAX {
+            self.write()?;
+        }
+        let start = u64::from(self.staged_end().offset);
+        if start >= self.segment_bytes {
+            return self.rotate(len, space);
+        }
+        if space == Space::Shared && self.reserve.is_released() {
+            self.fill_reserve()?;
+        }
+        let end = start + (len + CHECKPOINT_BYTES_MAX) as u64;
+        if end <= self.active.allocated {
+            return Ok(());
+        }
+        if space == Space::Shared {
+            self.fill_reserve()?;
+        }
+        let chunk = (self.active.allocated + PREALLOCATE_BYTES).min(self.segment_bytes);
+        match allocate(&mut self.active, &mut self.reserve, end, chunk, space) {
+            // A limit on the size of files. The next file has room for it.
+            Err(error) if is_too_large(&error) && start > SEGMENT_HEADER_BYTES as u64 => {
+                self.rotate(len, space)
+            }
+            allocated => allocated,
+        }
+    }
+
+    /// Makes the reserve whole.
+    fn fill_reserve(&mut self) -> Result<()> {
+        let most = self.segment_bytes + self.segment_bytes / RESERVE_TOMBSTONES_PART;
+        let filled = self.reserve.fill(&self.directory, most.min(self.total_bytes()));
+        self.fail_if_moved(filled)
+    }
+
+    /// Begins the next segment, with space for a record of `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If there is no space or no descriptor for it. Then nothing has changed.
+    pub(super) fn rotate(&mut self, len: usize, space: Space) -> Result<()> {
+        self.write()?;
+        let number = self.active.number.checked_add(1).ok_or(KvsError::TooLarge {
+            what: "the number of a segment",
+            len: u64::from(u32::MAX) + 1,
+            max: u32::MAX.into(),
+        })?;
+        let header = SegmentHeader {
+            number,
+            store: self.store,
+            previous_len: self.active.len + CHECKPOINT_BYTES_MAX as u32,
+            salt: random_u64() as u32,
+        };
+        let next = self.create_segment(&header, len, space);
+        let next = self.fail_if_moved(next)?;
+        self.end_segment(header.salt)?;
+        let mut full = std::mem::replace(&mut self.active, next);
+        if let Err(error) = full.trim() {
+            logger::warn!("{} keeps unused space: {error}", full.path.display());
+        }
+        self.older_bytes += u64::from(full.len);
+        self.opened.push_back(full.number);
+        self.older.push_back(full);
+        self.has_unsynced_name = true;
+        self.start_sync(false);
+        if number - self.synced.segment > UNSYNCED_SEGMENTS_MAX {
+            self.wait_for_sync()?;
+            self.start_sync(false);
+        }
+        self.close_files();
+        Ok(())
+    }
+
+    /// Creates a segment. Removes its file if there is no space for it.
+    fn create_segment(
+        &mut self,
+        header: &SegmentHeader,
+        len: usize,
+        space: Space,
+    ) -> Result<Segment<D::File>> {
+        if space == Space::Shared {
+            self.fill_reserve()?;
+        }
+        let path = self.directory.segment_path(header.number);
+        let file = self.directory.create(&path)?;
+        let end = (SEGMENT_HEADER_BYTES + len + CHECKPOINT_BYTES_MAX) as u64;
+        let chunk = PREALLOCATE_BYTES.min(self.segment_bytes);
+        let mut segment = Segment::new(path.clone(), file, header);
+        let created = allocate(&mut segment, &mut self.reserve, end, chunk, space)
+            .and_then(|()| segment.write_header(header));
+        created.map(|()| segment).or_else(|error| {
+            let removed = self.directory.remove(&path);
+            self.fail(removed)?;
+            Err(error)
+        })
+    }
+
+    /// Appends the last record of the active segment.
+    fn end_segment(&mut self, next_salt: u32) -> Result<()> {
+        let mut bytes = Vec::with_capacity(CHECKPOINT_BYTES_MAX);
+        let synced = self.synced == self.end();
+        let (key, value) = (self.synced.encode(), next_salt.to_le_bytes());
+        record::encode(&mut bytes, self.active.salt, Kind::Checkpoint, synced, &key, &value);
+        let written = self.active.append(&bytes);
+        self.fail(written)
+    }
+
+    /// Writes the batch into the active segment.
+    ///
+    /// # Errors
+    ///
+    /// Every error is fatal.
+    pub(super) fn write(&mut self) -> Result<()> {
+        self.check()?;
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let written = self.active.append(&self.batch);
+        self.fail(written)?;
+        self.batch.clear();
+        self.batch.shrink_to(BATCH_BYTES_MAX);
+        Ok(())
+    }
+
+    /// Writes a `Checkpoint` of what is on disk. Without space for it, damage is
+    /// found later, but nothing is lost.
+    pub(super) fn write_checkpoint(&mut self) -> Result<()> {
+        let _ = self.stage_checkpoint();
+        self.write()
+    }
+
+    /// Writes a `Checkpoint` after recovery, which has put everything on disk.
+    pub(super) fn write_first_checkpoint(&mut self) -> Result<()> {
+        let is_empty = self.older.is_empty() && self.active.len as usize == SEGMENT_HEADER_BYTES;
+        if is_empty || self.ends_with_checkpoint { Ok(()) } else { self.write_checkpoint() }
+    }
+
+    /// Writes the batch, with a `Checkpoint` if one is due.
+    pub(super) fn write_with_checkpoint(&mut self) -> Result<()> {
+        if self.is_checkpoint_due && !self.batch.is_empty() {
+            return self.write_checkpoint();
+        }
+        self.write()
+    }
+
+    /// The oldest segments but the active one, from the oldest on.
+    pub(super) fn older(&self, nth: usize) -> Option<&Segment<D::File>> {
+        self.older.get(nth)
+    }
+
+    /// The active segment.
+    pub(super) fn active(&self) -> &Segment<D::File> {
+        &self.active
+    }
+
+    /// The segment with this number, with its file open; `None` if there is none.
+    pub(super) fn open_segment(&mut self, number: u32) -> Result<Option<&Segment<D::File>>> {
+        let Some(at) = self.older_index(number) else {
+            return Ok(Some(&self.active).filter(|active| active.number == number));
+        };
+        if self.older[at].file.is_none() {
+            let opened = self.directory.open_file(&self.older[at].path);
+            let file = self.fail_if_moved(opened)?;
+            self.older[at].file = Some(Arc::new(file));
+            self.opened.push_back(number);
+            self.close_files();
+        }
+        Ok(self.older.get(at))
+    }
+
+    /// Where a segment is in `older`.
+    fn older_index(&self, number: u32) -> Option<usize> {
+        let at = number.checked_sub(self.older.front()?.number)? as usize;
+        (at < self.older.len()).then_some(at)
+    }
+
+    /// Closes the files that were opened first, if too many are open. A file that
+    /// is not fsynced yet stays open for that.
+    fn close_files(&mut self) {
+        while self.opened.len() > OPEN_FILES_MAX {
+            let Some(number) = self.opened.pop_front() else { return };
+            let Some(at) = self.older_index(number) else { continue };
+            if number >= self.synced.segment {
+                return self.opened.push_front(number);
+            }
+            self.older[at].file = None;
+        }
+    }
+
+    /// Counts a record as live, or as live no longer.
+    pub(super) fn count_live(&mut self, new: Option<Location>, old: Option<Location>) {
+        if let Some(new) = new {
+            *self.live_mut(new.segment) += u64::from(new.len);
+        }
+        if let Some(old) = old {
+            *self.live_mut(old.segment) -= u64::from(old.len);
+        }
+    }
+
+    /// The live bytes of a segment that exists.
+    fn live_mut(&mut self, number: u32) -> &mut u64 {
+        match self.older_index(number) {
+            Some(at) => &mut self.older[at].live,
+            None => &mut self.active.live,
+        }
+    }
+
+    /// The bytes of a record, from the batch or from its segment, and the salt.
+    pub(super) fn read<'a>(
+        &'a mut self,
+        location: Location,
+        cache: &'a mut Cache,
+    ) -> Result<(u32, &'a [u8])> {
+        let Location { segment: number, offset, len } = location;
+        if number == self.active.number && offset >= self.active.len {
+            let start = (offset - self.active.len) as usize;
+            return Ok((self.active.salt, &self.batch[start..start + len as usize]));
+        }
+        match self.open_segment(number)? {
+            Some(segment) => {
+                let bytes = cache.read(location, |buffer, at| segment.read(buffer, at))?;
+                Ok((segment.salt, bytes))
+            }
+            None => Err(self.corrupt(location, "the segment is gone".to_owned())),
+        }
+    }
+
+    /// The error for a damaged record.
+    pub(super) fn corrupt(&self, location: Location, reason: String) -> KvsError {
+        let path = self.directory.segment_path(location.segment);
+        KvsError::corrupt(&path, location.offset.into(), reason)
+    }
+
+    /// Number of segments.
+    pub(super) fn segment_count(&self) -> usize {
+        self.older.len() + 1
+    }
+
+    /// Bytes in all segments and the batch, without preallocated space.
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.older_bytes + u64::from(self.active.len) + self.batch.len() as u64
+    }
+
+    /// Size at which a segment is full.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Returns true if a removal or cleaning found the disk full, and the space
+    /// that it took from the reserve is not back yet.
+    pub(super) fn is_space_short(&self) -> bool {
+        self.reserve.is_released()
+    }
+
+    /// Fsyncs that were waited for.
+    pub(super) fn syncs(&self) -> u64 {
+        self.syncs
+    }
+}
+
+/// Preallocates space up to `chunk`, or at least up to `end`. A removal or cleaning
+/// may use the reserve.
+fn allocate<F: FsFile>(
+    segment: &mut Segment<F>,
+    reserve: &mut Reserve<F>,
+    end: u64,
+    chunk: u64,
+    space: Space,
+) -> Result<()> {
+    let wanted = end.max(chunk);
+    match segment.preallocate(wanted) {
+        Err(_) if segment.allocated >= end => Ok(()),
+        Err(_) if space == Space::Reserved && reserve.release() => segment.preallocate(end),
+        allocated => allocated,
+    }
+}
+
+/// Returns true if an error says that a file would be too large.
+fn is_too_large(error: &KvsError) -> bool {
+    matches!(error, KvsError::Io { source, .. } if source.kind() == ErrorKind::FileTooLarge)
+}
+
+/// A random number that clients cannot guess, from the seeds of std's hash maps.
+pub(super) fn random_u64() -> u64 {
+    RandomState::new().hash_one(0)
+}

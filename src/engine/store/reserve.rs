@@ -1,0 +1,103 @@
+//! The reserve: disk space that is kept for removals and for cleaning.
+//!
+//! A removal writes a tombstone, and cleaning a segment writes copies, before
+//! either frees space. On a full disk both would fail, and the disk would stay
+//! full. So clients' sets have to leave some space: a file of zeros,
+//! `reserve.kvs`. If a removal or cleaning finds the disk full, the file is
+//! emptied, and that space is theirs. Sets fail until the reserve is whole again.
+//!
+//! The reserve has the size of a segment (plus an eighth for tombstones), as that
+//! is what cleaning one segment can need, but never more than the log. It is
+//! removed when the store is closed.
+//!
+//! Not here: when space is short ([`log`](super::log)).
+//!
+//! Invariant: after sets have filled a disk, all keys can be removed, and the
+//! space comes back (`a_full_disk_can_be_emptied`).
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use super::directory::Directory;
+use super::fs::{Fs, FsFile};
+use super::segment::write_zeros;
+use crate::error::{KvsError, Result};
+
+/// The name of the file.
+const NAME: &str = "reserve.kvs";
+
+/// The reserve of an open store.
+pub(super) struct Reserve<F> {
+    /// Its file.
+    path: PathBuf,
+    /// The open file, once there is one.
+    file: Option<F>,
+    /// Bytes of the file.
+    len: u64,
+    /// Whether the space was given to removals and cleaning.
+    released: bool,
+}
+
+impl<F: FsFile> Reserve<F> {
+    /// The reserve that a crash left behind, or an empty one.
+    pub(super) fn open<D: Fs<File = F>>(directory: &Directory<D>) -> Result<Reserve<F>> {
+        let path = directory.file_path(NAME);
+        let file = match directory.fs().open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            opened => {
+                Some(opened.map_err(KvsError::io(format!("cannot open {}", path.display())))?)
+            }
+        };
+        let context = format!("cannot read the length of {}", path.display());
+        let len = file.as_ref().map_or(Ok(0), FsFile::len).map_err(KvsError::io(context))?;
+        Ok(Reserve { path, file, len, released: false })
+    }
+
+    /// Returns true if the space was released and is not back yet.
+    pub(super) fn is_released(&self) -> bool {
+        self.released
+    }
+
+    /// Makes the reserve `target` bytes long, if it is shorter.
+    pub(super) fn fill<D: Fs<File = F>>(
+        &mut self,
+        directory: &Directory<D>,
+        target: u64,
+    ) -> Result<()> {
+        if self.len < target {
+            if self.file.is_none() {
+                self.file = Some(directory.create(&self.path)?);
+            }
+            if let Some(file) = &self.file {
+                match write_zeros(file, &mut self.len, target) {
+                    // A limit on the size of files; segments meet it too.
+                    Err(error) if error.kind() == ErrorKind::FileTooLarge => {}
+                    filled => filled.map_err(KvsError::io(format!(
+                        "cannot reserve {target} bytes for removals in {}",
+                        self.path.display()
+                    )))?,
+                }
+            }
+        }
+        self.released = false;
+        Ok(())
+    }
+
+    /// Frees the space for a removal or for cleaning. Returns false if there is none.
+    pub(super) fn release(&mut self) -> bool {
+        self.released = true;
+        let freed = self.file.as_ref().is_some_and(|file| self.len > 0 && file.truncate(0).is_ok());
+        if freed {
+            self.len = 0;
+        }
+        freed
+    }
+
+    /// Removes the file.
+    pub(super) fn remove<D: Fs<File = F>>(&mut self, directory: &Directory<D>) -> Result<()> {
+        match self.file.take() {
+            Some(_) => directory.remove(&self.path),
+            None => Ok(()),
+        }
+    }
+}
