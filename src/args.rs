@@ -1,12 +1,12 @@
-//! An argv lexer: flags, their values, words.
+//! A lexer for command lines: flags, their values, and words.
 //!
-//! A program takes one [`Arg`] at a time and asks for a [`value`](Lexer::value)
-//! after a flag that has one, in either form, `--flag value` or `--flag=value`.
-//! `--` ends the flags: what follows is words.
+//! A program takes one [`Arg`] at a time. After a flag with a value it calls
+//! [`value`](Lexer::value), which accepts `--flag value` and `--flag=value`. All
+//! arguments after `--` are words.
 //!
-//! Not here: any one flag, help texts, printing and exiting. Left out: clusters
-//! of short flags (`-vh`) and values stuck to them (`-v1`), as no flag of these
-//! programs needs them; they are errors.
+//! This file knows no particular flag, and prints nothing. Clusters of short flags
+//! (`-vh`) and values attached to them (`-v1`) are errors, because no flag of these
+//! programs needs them.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -17,26 +17,26 @@ use std::fmt;
 pub enum Arg {
     /// `-v`
     Short(char),
-    /// `--flag`, without the dashes and the value.
+    /// `--flag`, without dashes and value.
     Long(String),
-    /// Anything else.
+    /// Any other argument.
     Word(String),
 }
 
-/// What is wrong with the arguments.
+/// A fault in the arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArgsError {
-    /// An argument is not UTF-8; here it is as far as it can be shown.
+    /// This argument is not UTF-8.
     NotUtf8(String),
-    /// This flag has no value, and needs one.
+    /// This flag needs a value.
     MissingValue(String),
-    /// This flag has a value, and takes none.
+    /// This flag takes no value.
     UnexpectedValue(String),
-    /// No such flag.
+    /// There is no such flag.
     UnknownFlag(String),
-    /// This flag's value, its second field, is not one, as the third says.
+    /// A flag, a value that it cannot have, and the reason.
     BadValue(String, String, String),
-    /// Words are missing, or there are too many, as the text says.
+    /// The words are wrong, for this reason.
     Words(String),
 }
 
@@ -57,26 +57,26 @@ impl fmt::Display for ArgsError {
 
 impl Error for ArgsError {}
 
-/// The arguments of a program, one after another.
+/// The arguments of a program.
 pub struct Lexer<I> {
-    /// Those that are left.
+    /// The remaining arguments.
     args: I,
-    /// The flag that came last, dashes included, for messages.
+    /// The last flag, with its dashes, for messages.
     flag: String,
-    /// What stood behind its `=`, until it is asked for.
+    /// The text after its `=`, until [`value`](Self::value) takes it.
     value: Option<String>,
-    /// Whether `--` has come.
+    /// Whether there was a `--`.
     words_only: bool,
 }
 
 impl<I: Iterator<Item = OsString>> Lexer<I> {
-    /// The arguments, the program's name left out.
+    /// A lexer for arguments without the program's name.
     pub fn new(args: I) -> Lexer<I> {
         Lexer { args, flag: String::new(), value: None, words_only: false }
     }
 
-    /// The next argument; `None` after the last.
-    #[expect(clippy::should_implement_trait, reason = "it fails, and an iterator's does not")]
+    /// Returns the next argument, or `None` after the last.
+    #[expect(clippy::should_implement_trait, reason = "an iterator's `next` cannot fail")]
     pub fn next(&mut self) -> Result<Option<Arg>, ArgsError> {
         if self.value.is_some() {
             return Err(ArgsError::UnexpectedValue(shown(&self.flag)));
@@ -92,7 +92,12 @@ impl<I: Iterator<Item = OsString>> Lexer<I> {
         self.flag_of(arg).map(Some)
     }
 
-    /// The value of the flag that came last.
+    /// Whether all further arguments are words.
+    pub fn is_words_only(&self) -> bool {
+        self.words_only
+    }
+
+    /// Returns the value of the last flag.
     pub fn value(&mut self) -> Result<String, ArgsError> {
         if let Some(value) = self.value.take() {
             return Ok(value);
@@ -100,7 +105,7 @@ impl<I: Iterator<Item = OsString>> Lexer<I> {
         self.next_text()?.ok_or_else(|| ArgsError::MissingValue(shown(&self.flag)))
     }
 
-    /// The value of the flag that came last, as something else than text.
+    /// Returns the value of the last flag, parsed.
     pub fn parsed_value<T>(
         &mut self,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -110,18 +115,18 @@ impl<I: Iterator<Item = OsString>> Lexer<I> {
             .map_err(|reason| ArgsError::BadValue(shown(&self.flag), shown(&value), reason))
     }
 
-    /// The error for the flag that came last, if there is no such flag.
+    /// The error if the program does not know the last flag.
     pub fn unknown(&self) -> ArgsError {
         ArgsError::UnknownFlag(shown(&self.flag))
     }
 
-    /// The next argument as text.
+    /// Returns the next argument as text.
     fn next_text(&mut self) -> Result<Option<String>, ArgsError> {
         let text = self.args.next().map(OsString::into_string).transpose();
         text.map_err(|arg| ArgsError::NotUtf8(shown(&arg.to_string_lossy())))
     }
 
-    /// An argument that begins with a dash.
+    /// Splits an argument that begins with a dash.
     fn flag_of(&mut self, arg: String) -> Result<Arg, ArgsError> {
         if let Some(long) = arg.strip_prefix("--") {
             let (name, value) = match long.split_once('=') {
@@ -143,16 +148,16 @@ impl<I: Iterator<Item = OsString>> Lexer<I> {
     }
 }
 
-/// Text of an argument as a message shows it: control characters are escaped.
+/// An argument as messages show it, with escaped control characters.
 fn shown(text: &str) -> String {
     text.escape_debug().to_string()
 }
 
-/// Reads a number of bytes: digits, and `K`, `M` or `G` for the powers of 1,024.
+/// Parses a number of bytes: digits, then maybe `K`, `M` or `G` for powers of 1,024.
 ///
 /// # Errors
 ///
-/// What it has to be like.
+/// A description of valid numbers.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
@@ -171,12 +176,12 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    /// A lexer of these words.
+    /// A lexer for these words.
     fn lexer(words: &str) -> Lexer<impl Iterator<Item = OsString>> {
         Lexer::new(words.split_whitespace().map(OsString::from).collect::<Vec<_>>().into_iter())
     }
 
-    /// All arguments, where no flag has a value.
+    /// All arguments, if no flag has a value.
     fn args(words: &str) -> Result<Vec<Arg>, ArgsError> {
         let mut lexer = lexer(words);
         std::iter::from_fn(|| lexer.next().transpose()).collect()
@@ -201,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_stands_behind_a_flag_or_its_equals_sign() {
+    fn values_follow_a_blank_or_an_equals_sign() {
         for words in ["--addr a=b c", "--addr=a=b c"] {
             let mut lexer = lexer(words);
             assert_eq!(lexer.next(), Ok(Some(Arg::Long("addr".to_owned()))));
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn faults_are_described() {
         let mut missing = lexer("--addr");
         missing.next().unwrap();
         assert_eq!(missing.value().unwrap_err().to_string(), "--addr needs a value");
@@ -233,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_is_not_utf8_is_refused() {
+    fn arguments_must_be_utf8() {
         use std::os::unix::ffi::OsStringExt;
         let mut lexer = Lexer::new(std::iter::once(OsString::from_vec(b"a\xff".to_vec())));
         let error = lexer.next().unwrap_err().to_string();

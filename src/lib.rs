@@ -100,7 +100,7 @@ mod poll;
 pub mod protocol;
 mod server;
 
-pub use client::{KvsClient, TIMEOUT};
+pub use client::{Keys, KvsClient, TIMEOUT};
 pub use engine::choice;
 #[cfg(feature = "sled")]
 pub use engine::sled::SledKvStore;

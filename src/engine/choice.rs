@@ -94,11 +94,7 @@ pub fn open(
 ///
 /// [`KvsError::InUse`] if a process has the directory open; [`KvsError::Io`] if it
 /// cannot be read, or `out` cannot be written.
-pub fn export(
-    directory: &Path,
-    out: &mut dyn Write,
-    report: &mut dyn FnMut(&str),
-) -> Result<u64> {
+pub fn export(directory: &Path, out: &mut dyn Write, report: &mut dyn FnMut(&str)) -> Result<u64> {
     match in_use(directory)? {
         #[cfg(feature = "sled")]
         Some(EngineName::Sled) => super::sled::export(directory, out, report),

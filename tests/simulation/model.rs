@@ -83,11 +83,8 @@ impl Model {
 
     /// What is wrong with what was found.
     fn explain(&self, found: &Map) -> String {
-        let mut lines = format!(
-            "{} writes, of which {} must be there:",
-            self.writes.len(),
-            self.flushed
-        );
+        let mut lines =
+            format!("{} writes, of which {} must be there:", self.writes.len(), self.flushed);
         for (key, value) in &self.writes {
             let value = value.as_deref().map_or("none".to_owned(), brief);
             lines += &format!("\n  {key}={value}");

@@ -49,15 +49,7 @@ impl Workload {
         options.idle_time = Duration::from_secs(random.pick(&[0, 1_000]));
         let disk = SimulatedDisk::new(random.next());
         let model = Model::default();
-        Workload {
-            seed,
-            random,
-            disk,
-            options,
-            model,
-            store: None,
-            serial: 0,
-        }
+        Workload { seed, random, disk, options, model, store: None, serial: 0 }
     }
 
     /// Opens the store and compares all that is in it with the model.

@@ -1,33 +1,38 @@
-//! What the two binaries share: how they fail, log and print.
+//! Failures, exit status and output of both programs.
 //!
-//! Not here: any flag but those that both have.
+//! Flags and requests belong to the programs.
+//!
+//! Invariants:
+//! * An error on stderr is one line per cause, whatever a server or a file contains
+//!   (`errors_on_a_terminal_are_escaped`).
+//! * A closed pipe on stdout, as after `head`, is no error
+//!   (`a_reader_may_leave`).
 
-use std::error::Error;
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use kvs::KvsError;
 use kvs::args::ArgsError;
-use kvs::logger::{self, Level};
+use kvs::protocol::Code;
 
-/// The address of a server, unless given otherwise.
+/// The default address of a server.
 pub(crate) const ADDR: &str = "127.0.0.1:4000";
-/// Bytes of a secret at the most: well within any line.
+/// Maximum length of a secret in bytes, so that it fits into any line.
 const SECRET_BYTES_MAX: u64 = 1024;
-/// The exit status of a command that failed.
-const FAILED: u8 = 1;
-/// The exit status of a command line that cannot be carried out.
-const USAGE: u8 = 2;
 
-/// Why a program ends before it is done.
+/// Why a program ends early.
 pub(crate) enum Failure {
-    /// The command line cannot be carried out.
+    /// The command line is wrong.
     Usage(String),
-    /// The command failed.
-    Failed(Box<dyn Error>),
+    /// The command failed: the messages of the error and its causes.
+    Failed(Vec<String>),
+    /// The key was not found, and `--fail` was given.
+    #[allow(dead_code, reason = "only the client constructs it")]
+    NotFound,
+    /// The reader of stdout has closed it.
+    ReaderGone,
 }
 
 impl From<ArgsError> for Failure {
@@ -38,37 +43,37 @@ impl From<ArgsError> for Failure {
 
 impl From<KvsError> for Failure {
     fn from(error: KvsError) -> Failure {
-        Failure::Failed(error.into())
+        let mut messages = error.chain();
+        messages[0] += match error {
+            KvsError::Server { code: Code::TooLong, .. } => "; kvs-server --max-line raises it",
+            KvsError::OtherVersion { .. } => "; choose another --dir, or use that version",
+            _ => "",
+        };
+        Failure::Failed(messages)
     }
 }
 
-/// The exit status of a program, which tells stderr why it failed.
+/// The exit status of a program. Prints why it failed.
 pub(crate) fn exit(program: &str, result: Result<(), Failure>) -> ExitCode {
     let (text, status) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(fault)) => {
-            (format!("{program}: {fault}; see '{program} --help'\n"), USAGE)
-        }
-        Err(Failure::Failed(error)) => (chain_text(&*error), FAILED),
+        Ok(()) | Err(Failure::ReaderGone) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(fault)) => (format!("{program}: {fault}; see '{program} --help'\n"), 2),
+        Err(Failure::Failed(messages)) => (error_text(&messages), 1),
+        Err(Failure::NotFound) => ("error: Key not found\n".to_owned(), 3),
     };
-    // An error of this write is ignored: there is nowhere left to tell of it.
+    // If stderr is closed, only the exit status is left.
     let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::from(status)
 }
 
-/// An error and its causes, a line each.
-fn chain_text(error: &dyn Error) -> String {
-    let mut text = format!("error: {}\n", escaped(&error.to_string()));
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!("caused by: {}\n", escaped(&error.to_string()));
-        cause = error.source();
-    }
-    text
+/// The text for an error and its causes, a line each.
+fn error_text(messages: &[String]) -> String {
+    let labels = ["error: "].into_iter().chain(std::iter::repeat("caused by: "));
+    labels.zip(messages).map(|(label, message)| format!("{label}{}\n", escape(message))).collect()
 }
 
-/// Text with its control characters escaped, as a server may have sent it.
-fn escaped(text: &str) -> String {
+/// Escapes control characters, which a server may have sent.
+pub(crate) fn escape(text: &str) -> String {
     let escape = |char: char| match char.is_control() {
         true => char.escape_default().to_string(),
         false => char.to_string(),
@@ -76,55 +81,37 @@ fn escaped(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// Prints to stdout. That its reader has gone, as `head` does, is no error.
+/// The failure to write to stdout.
+pub(crate) fn print_failure(source: io::Error) -> Failure {
+    if source.kind() == ErrorKind::BrokenPipe {
+        return Failure::ReaderGone;
+    }
+    KvsError::Io { context: "cannot write to stdout".to_owned(), source }.into()
+}
+
+/// Prints to stdout.
 pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let context = "cannot write to stdout".to_owned();
-            Err(KvsError::Io { context, source: error }.into())
-        }
-        _ => Ok(()),
-    }
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(print_failure)
 }
 
-/// Sets the level of the logger: the flag's, else that of `KVS_LOG`, else this.
-pub(crate) fn init_logger(flag: Option<Level>, default: Level) -> Result<(), Failure> {
-    let level = match (flag, std::env::var("KVS_LOG")) {
-        (Some(level), _) => level,
-        (None, Ok(name)) if !name.is_empty() => {
-            name.parse().map_err(|reason| Failure::Usage(format!("KVS_LOG: {reason}")))?
-        }
-        _ => default,
-    };
-    let no_color = std::env::var_os("NO_COLOR");
-    logger::init(level, logger::is_coloured(io::stderr().is_terminal(), no_color.as_deref()));
-    Ok(())
-}
-
-/// Reads a secret from the file that `--auth-file` names: its text, but for the
-/// end of a line at its end.
+/// Reads the secret in the file that `--auth-file` names. A line ending at its end
+/// does not belong to it.
 pub(crate) fn read_secret(path: &Path) -> Result<String, Failure> {
-    let context = || format!("cannot read the secret from {}", path.display());
-    let unfit = |reason: &str| {
-        let source = io::Error::new(ErrorKind::InvalidData, reason);
-        KvsError::Io { context: context(), source }
+    let unusable = |source| {
+        let context = format!("cannot read the secret from {}", path.display());
+        KvsError::Io { context, source }
     };
+    let invalid = |reason: &str| unusable(io::Error::new(ErrorKind::InvalidData, reason));
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|source| KvsError::Io { context: context(), source })?;
-    let mut secret = String::from_utf8(bytes).map_err(|_| unfit("it is not UTF-8"))?;
+        .map_err(unusable)?;
+    let mut secret = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))?;
     secret.truncate(secret.trim_end_matches(['\n', '\r']).len());
     match secret.len() as u64 {
-        0 => Err(unfit("it is empty").into()),
+        0 => Err(invalid("it is empty").into()),
         1..=SECRET_BYTES_MAX => Ok(secret),
-        _ => Err(unfit("it has more than 1,024 bytes").into()),
+        _ => Err(invalid("it has more than 1,024 bytes").into()),
     }
-}
-
-/// Reads `IP:PORT`.
-pub(crate) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| "it has to be IP:PORT, such as 127.0.0.1:4000 or [::1]:4000".to_owned())
 }

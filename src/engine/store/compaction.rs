@@ -315,9 +315,9 @@ pub(super) fn find_candidates<F: FsFile>(
     let mut candidates = Vec::new();
     let mut next = offset;
     while u64::from(next) < source.end && (next - offset) < STEP_BYTES as u32 {
-        let header = reader.header(source, next.into())?.map_err(|damage| {
-            KvsError::corrupt(source.path, next.into(), damage.to_string())
-        })?;
+        let header = reader
+            .header(source, next.into())?
+            .map_err(|damage| KvsError::corrupt(source.path, next.into(), damage.to_string()))?;
         let len = header.len() as u32;
         if header.kind == Kind::Set {
             let location = Location { segment: source.number, offset: next, len };

@@ -65,9 +65,9 @@ pub(crate) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
 fn by_instruction(seed: u32, bytes: &[u8]) -> u32 {
     use std::arch::x86_64::{_mm_crc32_u8, _mm_crc32_u32, _mm_crc32_u64};
     let (words, rest) = bytes.as_chunks();
-    let crc = words.iter().fold(!seed, |crc, word| {
-        _mm_crc32_u64(crc.into(), u64::from_le_bytes(*word)) as u32
-    });
+    let crc = words
+        .iter()
+        .fold(!seed, |crc, word| _mm_crc32_u64(crc.into(), u64::from_le_bytes(*word)) as u32);
     let (halves, rest) = rest.as_chunks();
     let crc = halves.iter().fold(crc, |crc, half| _mm_crc32_u32(crc, u32::from_le_bytes(*half)));
     !rest.iter().fold(crc, |crc, byte| _mm_crc32_u8(crc, *byte))

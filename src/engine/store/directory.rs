@@ -233,7 +233,8 @@ pub(crate) fn engine_in(
 ) -> Result<Option<EngineName>> {
     let context = format!("cannot list the directory {}", path.display());
     let names = list(path).map_err(KvsError::io(context))?;
-    let has_sled = |names: &[String]| SLED_NAMES.iter().all(|it| names.iter().any(|name| name == it));
+    let has_sled =
+        |names: &[String]| SLED_NAMES.iter().all(|it| names.iter().any(|name| name == it));
     let has_old = |names: &[String]| names.iter().any(|name| is_old_segment(name));
     let mut old = has_old(&names);
     for name in OLD_SUBDIRECTORIES {

@@ -218,11 +218,7 @@ pub(crate) fn read_full(file: &impl FsFile, buffer: &mut [u8], offset: u64) -> i
 
 /// Writes all of `bytes` at `offset`. Returns the bytes written, which are fewer
 /// only with an error.
-pub(crate) fn write_full(
-    file: &impl FsFile,
-    bytes: &[u8],
-    offset: u64,
-) -> (usize, io::Result<()>) {
+pub(crate) fn write_full(file: &impl FsFile, bytes: &[u8], offset: u64) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
         match file.write_at(&bytes[written..], offset + written as u64) {

@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn memory_is_given_back_after_removals() {
         let mut index = Index::new();
-        let keys: Vec<_> = (0..1_000_000u32).map(|key| index.fingerprint(&key.to_le_bytes())).collect();
+        let keys: Vec<_> =
+            (0..1_000_000u32).map(|key| index.fingerprint(&key.to_le_bytes())).collect();
         let capacity = |index: &Index| index.maps.iter().map(HashMap::capacity).sum::<usize>();
         let all: Vec<Update> = keys.iter().map(|key| (*key, Some(location(1)))).collect();
         index.apply(&all, |_, _| {});

@@ -132,9 +132,7 @@ impl Segments {
             }
             Ok(_) => (segment.file_len, "it belongs to another store".to_owned()),
             Err(reason) if next_salt.is_none() => (segment.file_len, reason.clone()),
-            Err(reason) => {
-                (segment.file_len.min(SEGMENT_HEADER_BYTES as u64), reason.clone())
-            }
+            Err(reason) => (segment.file_len.min(SEGMENT_HEADER_BYTES as u64), reason.clone()),
         };
         see(segment.number, Finding::Damaged(0, end, reason))?;
         Ok(next_salt.filter(|_| segment.header.is_err()))

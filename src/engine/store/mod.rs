@@ -49,7 +49,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-
 use self::cache::Cache;
 use self::compaction::Compaction;
 use self::directory::{Directory, EngineName};

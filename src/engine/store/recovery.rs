@@ -182,8 +182,12 @@ fn is_unfinished(found: &Found) -> bool {
 /// Creates the first segment of a store, on disk.
 fn create_store<D: Fs>(directory: Directory<D>) -> Result<Recovered<D>> {
     directory.sync_ancestors()?;
-    let header =
-        SegmentHeader { number: 1, store: random_u64(), previous_len: 0, salt: random_u64() as u32 };
+    let header = SegmentHeader {
+        number: 1,
+        store: random_u64(),
+        previous_len: 0,
+        salt: random_u64() as u32,
+    };
     let path = directory.segment_path(1);
     let file = directory.create(&path)?;
     let mut active = Segment::new(path, file, &header);
@@ -306,7 +310,8 @@ impl Replay {
             return Ok(());
         }
         let path = directory.segment_path(oldest - 1);
-        let reason = format!("the segment is missing; --export saves what segments from {oldest} hold");
+        let reason =
+            format!("the segment is missing; --export saves what segments from {oldest} hold");
         Err(KvsError::corrupt(&path, 0, reason))
     }
 }
