@@ -165,7 +165,6 @@ pub fn client(args: &[&str]) -> Ran {
 /// Runs the client to its end, with this on its stdin.
 pub fn client_with(args: &[&str], stdin: &[u8]) -> Ran {
     let mut child = Command::new(env!("CARGO_BIN_EXE_kvs-client"))
-        .env_remove("KVS_LOG")
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
