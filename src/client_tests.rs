@@ -1,7 +1,8 @@
-//! The client against servers that answer what a script says.
+//! The client against servers that send scripted replies.
 
 use super::*;
 use crate::protocol::Code;
+use std::io::Read;
 use std::net::{Shutdown, TcpListener};
 use std::thread::{self, JoinHandle};
 
@@ -41,7 +42,7 @@ fn messages<T: std::fmt::Debug>(result: Result<T>) -> String {
 }
 
 #[test]
-fn a_reply_may_come_byte_by_byte() {
+fn replies_may_arrive_byte_by_byte() {
     let bytes: Vec<[u8; 1]> = b"VALUE \"x y\"\r\n".iter().map(|byte| [*byte]).collect();
     let pieces: Vec<&[u8]> = bytes.iter().map(|piece| &piece[..]).collect();
     assert_eq!(get(&pieces).unwrap(), Some("x y".to_owned()));
@@ -49,7 +50,7 @@ fn a_reply_may_come_byte_by_byte() {
 }
 
 #[test]
-fn what_is_no_answer_is_an_error_that_says_so() {
+fn invalid_replies_are_errors() {
     let cut = "closed the connection before it answered | unexpected end of file";
     assert!(messages(get(&[])).ends_with(cut));
     assert!(messages(get(&[b"VALUE x"])).ends_with(cut));
@@ -60,7 +61,7 @@ fn what_is_no_answer_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_reply_ends_within_its_limit_or_is_an_error_that_names_it() {
+fn an_endless_reply_is_an_error() {
     let (addr, server) = scripted(b"PING\n", vec![vec![b'x'; 101]]);
     let mut client = KvsClient::connect(addr).unwrap();
     client.reply_bytes_max = 100;
@@ -71,22 +72,24 @@ fn a_reply_ends_within_its_limit_or_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_value_comes_back_that_only_a_server_of_long_lines_can_hold() {
+fn a_very_long_value_is_received() {
     let value = "v".repeat(65 << 20);
     let reply = format!("VALUE {value}\n");
     assert!(get(&[reply.as_bytes()]).unwrap() == Some(value));
 }
 
 #[test]
-fn every_method_refuses_the_reply_to_another_request() {
+fn replies_to_other_requests_are_errors() {
     type Call = fn(KvsClient) -> Result<()>;
-    let calls: [(&'static [u8], &[u8], Call); 7] = [
+    let calls: [(&'static [u8], &[u8], Call); 9] = [
         (b"SET a 1\n", b"PONG\n", |mut client| client.set("a", "1")),
         (b"GET a\n", b"OK\n", |mut client| client.get("a").map(|_| ())),
         (b"RM a\n", b"PONG\n", |mut client| client.remove("a")),
         (b"AUTH a\n", b"PONG\n", |mut client| client.authenticate("a")),
         (b"PING\n", b"OK\n", |mut client| client.ping()),
         (b"STATS\n", b"OK\n", |mut client| client.stats().map(|_| ())),
+        (b"SCAN\n", b"OK\n", |mut client| client.scan(None).map(|_| ())),
+        (b"SCAN a\n", b"OK\n", |mut client| client.scan(Some("a")).map(|_| ())),
         (b"SHUTDOWN\n", b"PONG\n", |client| client.shutdown()),
     ];
     for (request, reply, call) in calls {
@@ -98,14 +101,14 @@ fn every_method_refuses_the_reply_to_another_request() {
 }
 
 #[test]
-fn a_servers_error_comes_with_its_code_and_causes() {
+fn server_errors_have_code_and_causes() {
     let error = get(&[b"ERR storage cannot append; caused by: no space\n"]).unwrap_err();
     assert!(matches!(error, KvsError::Server { code: Code::Storage, .. }));
     assert_eq!(error.chain(), ["the server answered storage: cannot append: no space"]);
 }
 
 #[test]
-fn a_silent_server_ends_in_an_error_and_the_connection_is_not_used_again() {
+fn a_silent_server_is_a_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let mut client = KvsClient::connect_with(addr, Duration::from_millis(50)).unwrap();
@@ -123,7 +126,7 @@ fn a_refused_connection_names_the_address() {
 }
 
 #[test]
-fn shutdown_waits_for_the_end_of_the_connection() {
+fn shutdown_waits_until_the_connection_closes() {
     let (addr, server) = scripted(b"SHUTDOWN\n", vec![b"OK\n".to_vec()]);
     KvsClient::connect(addr).unwrap().shutdown().unwrap();
     server.join().unwrap();
@@ -134,12 +137,12 @@ fn shutdown_waits_for_the_end_of_the_connection() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_told_with_its_reason() {
+fn a_reset_connection_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let server = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        // With input unread, its end is a reset.
+        // Closing a socket with unread input resets the connection.
         stream.peek(&mut [0]).unwrap();
     });
     let error = messages(KvsClient::connect(addr).unwrap().ping());
@@ -148,7 +151,7 @@ fn a_connection_that_breaks_is_told_with_its_reason() {
 }
 
 #[test]
-fn what_a_server_said_before_it_hung_up_is_told_also_if_the_request_cannot_be_sent() {
+fn a_reply_before_the_close_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = KvsClient::connect(listener.local_addr().unwrap()).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
@@ -159,7 +162,7 @@ fn what_a_server_said_before_it_hung_up_is_told_also_if_the_request_cannot_be_se
 }
 
 #[test]
-fn a_whole_window_and_no_more_is_sent_before_its_replies_are_waited_for() {
+fn at_most_one_window_is_unanswered() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let server = thread::spawn(move || {
@@ -169,37 +172,107 @@ fn a_whole_window_and_no_more_is_sent_before_its_replies_are_waited_for() {
         stream.read_to_end(&mut sent).unwrap();
         sent.len()
     });
-    let request = Request::Get { key: "0123456789a".into() };
+    let lines = b"GET 0123456789a\n".repeat(1 + WINDOW_BYTES_MAX / 16);
     let mut client = KvsClient::connect(addr).unwrap();
-    let error = messages(client.pipeline(&vec![request; 1 + WINDOW_BYTES_MAX / 16]));
+    let error = messages(client.pipeline(&lines, |_, _| Ok::<_, KvsError>(())));
     assert!(error.contains("closed the connection before it answered"), "{error}");
     drop(client);
     assert_eq!(server.join().unwrap(), WINDOW_BYTES_MAX);
 }
 
-/// A server that answers each line only once it has it, and reads no more
-/// than a window ahead.
-#[test]
-fn a_pipeline_goes_in_windows_and_keeps_order() {
+/// A server that answers each line as soon as it has read it.
+fn echo() -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let server = thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut lines = io::BufRead::lines(io::BufReader::new(stream.try_clone().unwrap()));
-        let mut stream = stream;
-        while let Some(Ok(line)) = lines.next() {
-            let key = line.rsplit(' ').next().unwrap();
-            stream.write_all(format!("VALUE {key}\n").as_bytes()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        for line in lines.map_while(io::Result::ok) {
+            let key = line.trim_end().rsplit(' ').next().unwrap();
+            stream.write_all(format!("VALUE {key}\r\n").as_bytes()).unwrap();
         }
     });
+    (addr, server)
+}
+
+#[test]
+fn a_pipeline_keeps_its_order() {
+    let (addr, server) = echo();
     let mut client = KvsClient::connect(addr).unwrap();
     let big = "x".repeat(3 * WINDOW_BYTES_MAX);
     let keys: Vec<String> =
-        (0..2_000).map(|nth| if nth % 500 == 9 { big.clone() } else { nth.to_string() }).collect();
-    let requests: Vec<Request> = keys.iter().map(|key| Request::Get { key: key.into() }).collect();
-    let expected: Vec<Reply> = keys.iter().cloned().map(Reply::Value).collect();
-    assert_eq!(client.pipeline(&requests).unwrap(), expected);
-    assert_eq!(client.pipeline(&[]).unwrap(), []);
+        (0..4_000).map(|nth| if nth % 500 == 9 { big.clone() } else { nth.to_string() }).collect();
+    let lines: String = keys.iter().map(|key| format!("\r\nGET {key}\n")).collect();
+    let mut replies = Vec::new();
+    let each = |number, reply: &[u8]| {
+        replies.push((number, String::from_utf8(reply.to_vec()).unwrap()));
+        Ok::<_, KvsError>(())
+    };
+    client.pipeline(lines.as_bytes(), each).unwrap();
+    let expected: Vec<(usize, String)> =
+        keys.iter().enumerate().map(|(nth, key)| (2 * nth + 1, format!("VALUE {key}"))).collect();
+    assert!(replies == expected);
+    client.pipeline(b"", |_, _| -> Result<()> { panic!("there is no line") }).unwrap();
+    assert_eq!(client.get("a").unwrap().as_deref(), Some("a"));
     drop(client);
     server.join().unwrap();
+}
+
+#[test]
+fn a_failed_callback_breaks_the_connection() {
+    let (addr, server) = echo();
+    let mut client = KvsClient::connect(addr).unwrap();
+    let failed = client.pipeline(b"GET a\nGET b\n", |_, _| Err(KvsError::KeyNotFound));
+    assert!(matches!(failed, Err(KvsError::KeyNotFound)));
+    assert!(messages(client.get("c")).contains("an earlier error has broken the connection"));
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn keys_are_listed_page_by_page() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let pages = [
+            ("SCAN", "KEYS \"-\" a \"b c\""),
+            ("SCAN -", "KEYS n"),
+            ("SCAN n", "KEYS - d"),
+            ("SCAN", "ERR storage broken"),
+        ];
+        for ((request, reply), line) in pages.into_iter().zip(lines) {
+            assert_eq!(line.unwrap(), request);
+            stream.write_all(format!("{reply}\n").as_bytes()).unwrap();
+        }
+    });
+    let mut client = KvsClient::connect(addr).unwrap();
+    let keys: Vec<String> = client.keys().map(Result::unwrap).collect();
+    assert_eq!(keys, ["a", "b c", "d"]);
+    let mut keys = client.keys();
+    assert!(matches!(keys.next(), Some(Err(KvsError::Server { code: Code::Storage, .. }))));
+    assert!(keys.next().is_none());
+    server.join().unwrap();
+}
+
+#[test]
+fn the_longest_timeout_has_no_limit() {
+    let (addr, server) = echo();
+    let mut client = KvsClient::connect_with(addr, Duration::MAX).unwrap();
+    assert_eq!(client.get("a").unwrap().as_deref(), Some("a"));
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (open, server) = echo();
+    let mut client = KvsClient::connect(&[closed, open][..]).unwrap();
+    assert_eq!(client.get("a").unwrap().as_deref(), Some("a"));
+    drop(client);
+    server.join().unwrap();
+    let error = messages(KvsClient::connect(&[][..]));
+    assert!(error.starts_with("cannot resolve the server's address"), "{error}");
 }

@@ -244,5 +244,7 @@ fn a_store_has_the_same_directory_everywhere() {
     drop(store);
     let server = Server::start(dir.path(), &["--dir", "data"]);
     assert_eq!(server.client("get a"), printed("1\n"));
-    assert!(fs::read_dir(dir.path().join("data")).unwrap().all(|entry| entry.unwrap().path().is_file()));
+    assert!(
+        fs::read_dir(dir.path().join("data")).unwrap().all(|entry| entry.unwrap().path().is_file())
+    );
 }
