@@ -111,7 +111,7 @@ pub use engine::store::{
 };
 pub use engine::{KvsEngine, Page};
 pub use error::{KvsError, Result};
-pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle, UnknownFsync};
+pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle};
 
 /// The specification's other name of [`KvStore`].
 pub type KvsStore = KvStore;

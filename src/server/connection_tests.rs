@@ -60,23 +60,26 @@ fn options() -> ServerOptions {
 }
 
 /// A connection with these options, whose peer sends these chunks.
-fn connection_with(options: &ServerOptions, chunks: &[&[u8]], ends: bool) -> Connection<Script> {
+fn connection_with(options: ServerOptions, chunks: &[&[u8]], ends: bool) -> Connection<Script> {
     let chunks = chunks.iter().map(|chunk| chunk.to_vec()).collect();
     let script = Script { chunks, ends, ..Script::default() };
-    Connection::new(script, ([127, 0, 0, 1], 1).into(), options)
+    Connection::new(script, ([127, 0, 0, 1], 1).into(), &Rc::new(options))
 }
 
 fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
-    connection_with(&options(), chunks, ends)
+    connection_with(options(), chunks, ends)
 }
 
 /// Reads and executes as an iteration does; returns the number of requests.
 fn execute(connection: &mut Connection<Script>, engine: &MemoryEngine) -> u64 {
-    let (options, mut counters) = (options(), Counters::new());
+    let (options, counters) = (Rc::clone(&connection.options), &mut Counters::default());
+    let started = Instant::now();
+    let mut executor =
+        Executor { engine, options: &options, started, counters, wrote: false, failure: None };
     connection.note_ready(true, false);
     connection.read(&mut [0; 16 << 10]);
-    connection.execute(&mut Executor::new(engine, &options, &mut counters));
-    counters.requests
+    connection.execute(&mut executor);
+    executor.counters.requests
 }
 
 /// Runs iterations until nothing more happens; returns what was sent.
@@ -191,7 +194,7 @@ fn a_client_that_does_not_read_is_not_read() {
 #[test]
 fn an_iteration_reads_a_limited_share() {
     let options = ServerOptions { read_bytes_max: 8, ..ServerOptions::default() };
-    let mut connection = connection_with(&options, &[&b"PING\n".repeat(4)], false);
+    let mut connection = connection_with(options, &[&b"PING\n".repeat(4)], false);
     let engine = MemoryEngine::default();
     assert_eq!(execute(&mut connection, &engine), 1);
     assert!(!connection.wants_read());
@@ -208,14 +211,7 @@ fn a_line_before_auth_is_short() {
     let long = format!("SET a {}\n", "x".repeat(UNAUTHENTICATED_LINE_BYTES_MAX));
     for (first, expected) in [("AUTH s\n", "OK"), ("PING\n", "ERR too-long ")] {
         let input = format!("{first}{long}");
-        let mut connection = connection_with(&options, &[input.as_bytes()], false);
-        let engine = MemoryEngine::default();
-        let mut counters = Counters::new();
-        connection.note_ready(true, false);
-        connection.read(&mut [0; 16 << 10]);
-        connection.execute(&mut Executor::new(&engine, &options, &mut counters));
-        connection.send(Instant::now());
-        let sent = String::from_utf8(connection.socket.sent).unwrap();
+        let sent = run(&mut connection_with(options.clone(), &[input.as_bytes()], false));
         assert!(sent.lines().nth(1).unwrap().starts_with(expected), "{sent}");
     }
 }

@@ -6,13 +6,10 @@
 //!
 //! A failed commit is fatal, because the state of the disk is unknown. None of
 //! the iteration's replies is sent, and the server stops with the error. The next
-//! start decides from what is on disk
-//! (`a_failed_sync_acknowledges_nothing`).
-//!
-//! What a request does belongs to [`execute`](super::execute), what a commit is
-//! to [`commit`](super::commit), the orderly end to [`shutdown`](super::shutdown).
+//! start decides from what is on disk (`a_failed_sync_acknowledges_nothing`).
 
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
@@ -33,11 +30,12 @@ const FAILURE_MESSAGES_MAX: u32 = 10;
 /// A running server.
 pub(super) struct EventLoop<E> {
     engine: E,
-    options: ServerOptions,
+    options: Rc<ServerOptions>,
     stop: Stop,
     listener: Listener,
     clients: Clients,
     committer: Committer,
+    started: Instant,
     counters: Counters,
     /// All clients are read into this buffer.
     buffer: Vec<u8>,
@@ -47,20 +45,21 @@ pub(super) struct EventLoop<E> {
 }
 
 impl<E: KvsEngine> EventLoop<E> {
-    /// A server without clients.
     pub(super) fn new(
         listener: TcpListener,
         engine: E,
         options: ServerOptions,
         stop: Stop,
     ) -> EventLoop<E> {
+        let options = Rc::new(options);
         EventLoop {
             engine,
             stop,
-            listener: Listener::new(listener),
+            listener: Listener::new(listener, &options),
             clients: Clients::new(),
             committer: Committer::new(options.fsync),
-            counters: Counters::new(),
+            started: Instant::now(),
+            counters: Counters::default(),
             buffer: vec![0; options.read_bytes_max],
             has_more: false,
             log_limit: RateLimit::new(FAILURE_MESSAGES_MAX),
@@ -87,15 +86,15 @@ impl<E: KvsEngine> EventLoop<E> {
     /// One iteration. Returns whether another one follows.
     fn run_once(&mut self) -> Result<bool> {
         let stop = self.stop.fd().map_or(PollFd::none(), |fd| PollFd::new(fd, true, false));
-        let listener = self.listener.poll_fd(&self.clients, &self.options);
+        let fixed = [stop, self.listener.poll_fd(self.clients.len())];
         let timeout = self.timeout();
-        let polled = self.clients.poll([stop, listener], timeout);
+        let polled = self.clients.poll(fixed, timeout);
         let [stop, listener] = polled.map_err(KvsError::io("cannot poll"))?;
         if stop.is_ready() {
             return Ok(false);
         }
         if listener.is_readable() {
-            self.listener.accept(&mut self.clients, &self.options, &mut self.counters);
+            self.listener.accept(&mut self.clients, &mut self.counters);
         }
         let now = Instant::now();
         self.execute_and_commit(now)?;
@@ -116,25 +115,36 @@ impl<E: KvsEngine> EventLoop<E> {
     /// Reads and executes what the clients have sent, and commits their writes.
     fn execute_and_commit(&mut self, now: Instant) -> Result<()> {
         let requests_before = self.counters.requests;
-        let mut executor = Executor::new(&self.engine, &self.options, &mut self.counters);
+        let mut executor = Executor {
+            engine: &self.engine,
+            options: &self.options,
+            started: self.started,
+            counters: &mut self.counters,
+            wrote: false,
+            failure: None,
+        };
         loop {
-            let executed_before = executor.requests();
+            let executed_before = executor.counters.requests;
             self.clients.for_each_active(|client| {
                 client.connection.read(&mut self.buffer);
                 client.connection.execute(&mut executor);
             });
             // Requests that have arrived meanwhile share the commit. The limit on
             // what is read from each client in an iteration ends this loop.
-            let is_any_executed = executor.requests() > executed_before;
+            let is_any_executed = executor.counters.requests > executed_before;
             if !executor.wrote || !is_any_executed || !self.committer.gains_from_more_writes() {
                 break;
             }
             self.clients.poll_again().map_err(KvsError::io("cannot poll"))?;
         }
-        let (wrote, failure) = (executor.wrote, executor.failure);
+        let Executor { wrote, failure, .. } = executor;
         self.counters.iterations += u64::from(self.counters.requests > requests_before);
         let has_failed = failure.is_some();
-        self.check_failure(failure)?;
+        match failure {
+            Some(e @ KvsError::Failed { .. }) => return Err(e),
+            Some(e) => self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": "))),
+            None => {}
+        }
         // After a failure too: a commit shows whether the engine still works.
         if wrote || has_failed {
             self.counters.commits += 1;
@@ -143,41 +153,25 @@ impl<E: KvsEngine> EventLoop<E> {
         Ok(())
     }
 
-    /// Returns a fatal error of the engine. Logs any other; the client was told.
-    fn check_failure(&mut self, failure: Option<KvsError>) -> Result<()> {
-        match failure {
-            Some(e @ KvsError::Failed { .. }) => return Err(e),
-            Some(e) => self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": "))),
-            None => {}
-        }
-        Ok(())
-    }
-
     /// Sends the replies. Returns false if a client has asked for shutdown.
     fn send(&mut self, now: Instant) -> bool {
-        let (mut has_more, mut is_any_closed, mut continues) = (false, false, true);
+        let (mut is_any_closed, mut continues) = (false, true);
+        self.has_more = false;
         self.clients.for_each_active(|client| {
             client.connection.send(now);
-            has_more |= client.connection.can_execute();
+            self.has_more |= client.connection.can_execute();
             match client.connection.state() {
                 ConnectionState::Closed => is_any_closed = true,
                 ConnectionState::AwaitingShutdown(_) => continues = false,
                 _ => {}
             }
         });
-        self.has_more = has_more;
         if is_any_closed {
-            self.remove_closed();
+            let is_closed = |state| state == ConnectionState::Closed;
+            self.clients.remove(is_closed, |client| self.listener.note_departure(client));
+            self.counters.clients = self.clients.len() as u64;
         }
         continues
-    }
-
-    fn remove_closed(&mut self) {
-        let is_closed = |state| state == ConnectionState::Closed;
-        self.clients.remove(is_closed, |client| {
-            self.listener.note_departure(client.connection.peer, client.is_refused);
-        });
-        self.counters.clients = self.clients.len() as u64;
     }
 }
 

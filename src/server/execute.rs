@@ -49,40 +49,22 @@ pub(super) fn requires_auth(request: &Request<'_>) -> bool {
     !matches!(request, Request::Auth { .. } | Request::Help | Request::Ping | Request::Quit)
 }
 
-/// Figures for `STATS`, since the start of the server.
-#[derive(Debug)]
+/// Figures for `STATS`, since the start of the server. `requests` divided by
+/// `commits` shows the effect of group commit.
+#[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) started: Instant,
-    /// Clients that are connected now.
     pub(super) clients: u64,
     pub(super) clients_accepted: u64,
-    /// Clients that were answered `ERR busy`.
     pub(super) clients_refused: u64,
     /// Iterations of the event loop that executed a request.
     pub(super) iterations: u64,
     pub(super) requests: u64,
-    /// Flushes or syncs. `requests` divided by it shows the effect of group commit.
     pub(super) commits: u64,
 }
 
 impl Counters {
-    /// All zero.
-    pub(super) fn new() -> Counters {
-        Counters {
-            started: Instant::now(),
-            clients: 0,
-            clients_accepted: 0,
-            clients_refused: 0,
-            iterations: 0,
-            requests: 0,
-            commits: 0,
-        }
-    }
-
-    /// Names and values.
-    fn figures(&self) -> [(&'static str, u64); 7] {
+    fn figures(&self) -> [(&'static str, u64); 6] {
         [
-            ("uptime_seconds", self.started.elapsed().as_secs()),
             ("clients", self.clients),
             ("clients_accepted", self.clients_accepted),
             ("clients_refused", self.clients_refused),
@@ -105,34 +87,21 @@ pub(super) enum Action {
 }
 
 /// Executes the requests of one iteration.
-pub(super) struct Executor<'a, E: ?Sized> {
-    engine: &'a E,
-    options: &'a ServerOptions,
-    counters: &'a mut Counters,
+pub(super) struct Executor<'a, E> {
+    pub(super) engine: &'a E,
+    pub(super) options: &'a ServerOptions,
+    pub(super) started: Instant,
+    pub(super) counters: &'a mut Counters,
     /// Whether the engine accepted a write, which must be committed.
     pub(super) wrote: bool,
     /// The last error of the engine, except errors of the request itself.
     pub(super) failure: Option<KvsError>,
 }
 
-impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
-    /// Starts an iteration.
-    pub(super) fn new(
-        engine: &'a E,
-        options: &'a ServerOptions,
-        counters: &'a mut Counters,
-    ) -> Executor<'a, E> {
-        Executor { engine, options, counters, wrote: false, failure: None }
-    }
-
+impl<E: KvsEngine> Executor<'_, E> {
     /// Announces keys that the next requests read.
     pub(super) fn prefetch(&self, keys: &[&str]) {
         self.engine.prefetch(keys);
-    }
-
-    /// Number of requests since the start of the server.
-    pub(super) fn requests(&self) -> u64 {
-        self.counters.requests
     }
 
     /// Executes a request of `peer`. `AUTH` may set `authenticated`.
@@ -202,16 +171,17 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
 
     /// The server's configuration and figures, then the engine's figures.
     fn stats(&self) -> Reply {
-        let text = [
+        let ServerOptions { engine, fsync, directory, .. } = self.options;
+        let mut stats = vec![
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("engine", self.options.engine.clone()),
-            ("fsync", self.options.fsync.as_str().to_owned()),
-            ("directory", self.options.directory.to_string_lossy().into_owned()),
+            ("engine", engine.clone()),
+            ("fsync", fsync.as_str().to_owned()),
+            ("directory", directory.to_string_lossy().into_owned()),
+            ("uptime_seconds", self.started.elapsed().as_secs().to_string()),
         ];
-        let text = text.into_iter().filter(|(_, value)| !value.is_empty());
         let figures = self.counters.figures().into_iter().chain(self.engine.stats());
-        let figures = figures.map(|(name, figure)| (name, figure.to_string()));
-        Reply::Stats(text.chain(figures).map(|(name, value)| (name.to_owned(), value)).collect())
+        stats.extend(figures.map(|(name, figure)| (name, figure.to_string())));
+        Reply::Stats(stats.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
     /// Replies with an error of the engine. Keeps it, unless the request caused it.

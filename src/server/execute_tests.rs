@@ -4,10 +4,20 @@ use super::*;
 use crate::protocol::decode_request;
 use crate::server::testing::MemoryEngine;
 
+/// An executor of an iteration.
+fn executor<'a>(
+    engine: &'a MemoryEngine,
+    options: &'a ServerOptions,
+    counters: &'a mut Counters,
+) -> Executor<'a, MemoryEngine> {
+    let started = Instant::now();
+    Executor { engine, options, started, counters, wrote: false, failure: None }
+}
+
 /// Executes lines of one client; the replies.
 fn execute(engine: &MemoryEngine, options: &ServerOptions, lines: &[&str]) -> Vec<Action> {
-    let mut counters = Counters::new();
-    let mut executor = Executor::new(engine, options, &mut counters);
+    let mut counters = Counters::default();
+    let mut executor = executor(engine, options, &mut counters);
     let (peer, mut authenticated) = (([127, 0, 0, 1], 1).into(), options.secret.is_none());
     let requests = lines.iter().map(|line| decode_request(line.as_bytes()).unwrap());
     requests.map(|request| executor.execute(request, peer, &mut authenticated)).collect()
@@ -83,9 +93,9 @@ fn scan_pages_through_all_keys() {
 
 #[test]
 fn only_engine_failures_are_kept() {
-    let (engine, options, mut counters) =
-        (MemoryEngine::default(), ServerOptions::default(), Counters::new());
-    let mut executor = Executor::new(&engine, &options, &mut counters);
+    let (engine, options) = (MemoryEngine::default(), ServerOptions::default());
+    let mut counters = Counters::default();
+    let mut executor = executor(&engine, &options, &mut counters);
     let peer = ([127, 0, 0, 1], 1).into();
     for (line, has_failed) in [("RM a", false), ("SCAN x", false), ("SET full 1", true)] {
         executor.execute(decode_request(line.as_bytes()).unwrap(), peer, &mut true);

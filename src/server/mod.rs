@@ -26,7 +26,6 @@ mod shutdown;
 #[cfg(test)]
 mod testing;
 
-use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -64,24 +63,13 @@ impl Fsync {
     }
 }
 
-/// The error for an unknown name of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownFsync;
-
-impl fmt::Display for UnknownFsync {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not one of 'always', 'everysec' and 'never'")
-    }
-}
-
-impl std::error::Error for UnknownFsync {}
-
 impl FromStr for Fsync {
-    type Err = UnknownFsync;
+    type Err = String;
 
-    fn from_str(name: &str) -> std::result::Result<Fsync, UnknownFsync> {
+    fn from_str(name: &str) -> std::result::Result<Fsync, String> {
         let all = [Fsync::Always, Fsync::EverySec, Fsync::Never];
-        all.into_iter().find(|policy| policy.as_str() == name).ok_or(UnknownFsync)
+        let found = all.into_iter().find(|policy| policy.as_str() == name);
+        found.ok_or_else(|| "not one of 'always', 'everysec' and 'never'".to_owned())
     }
 }
 

@@ -304,5 +304,5 @@ fn a_policy_is_parsed_by_its_name() {
     for policy in [Fsync::Always, Fsync::EverySec, Fsync::Never] {
         assert_eq!(policy.as_str().parse(), Ok(policy));
     }
-    assert_eq!("Always".parse::<Fsync>(), Err(UnknownFsync));
+    assert!("Always".parse::<Fsync>().is_err());
 }
