@@ -128,7 +128,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Executes the complete lines, until too many replies wait to be sent.
-    pub(super) fn execute<E: KvsEngine>(&mut self, executor: &mut Executor<'_, E>) {
+    pub(super) fn execute<E: KvsEngine>(&mut self, executor: &mut Executor<E>) {
         if !self.can_execute() {
             return;
         }
@@ -154,11 +154,11 @@ impl<S: Socket> Connection<S> {
     fn execute_lines<E: KvsEngine>(
         &mut self,
         lines: Vec<Line<'_>>,
-        executor: &mut Executor<'_, E>,
+        executor: &mut Executor<E>,
     ) -> Option<Position> {
         // A single line gains nothing from prefetching.
         if lines.len() > 1 {
-            executor.prefetch(&keys(&lines));
+            executor.engine.prefetch(&keys(&lines));
         }
         for Line { start, request, ending } in lines {
             if !self.may_execute() {

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::*;
-use crate::server::execute::Counters;
 use crate::server::testing::MemoryEngine;
 
 /// A socket with this input. Then it blocks, ends or breaks.
@@ -71,23 +70,25 @@ fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
 }
 
 /// Reads and executes as an iteration does; returns the number of requests.
-fn execute(connection: &mut Connection<Script>, engine: &MemoryEngine) -> u64 {
-    let (options, counters) = (Rc::clone(&connection.options), &mut Counters::default());
-    let started = Instant::now();
-    let mut executor =
-        Executor { engine, options: &options, started, counters, wrote: false, failure: None };
+fn execute(connection: &mut Connection<Script>, executor: &mut Executor<MemoryEngine>) -> u64 {
+    let before = executor.counters.requests;
     connection.note_ready(true, false);
     connection.read(&mut [0; 16 << 10]);
-    connection.execute(&mut executor);
-    executor.counters.requests
+    connection.execute(executor);
+    executor.counters.requests - before
+}
+
+/// An executor with an empty engine and the options of a connection.
+fn executor(connection: &Connection<Script>) -> Executor<MemoryEngine> {
+    Executor::new(MemoryEngine::default(), &connection.options)
 }
 
 /// Runs iterations until nothing more happens; returns what was sent.
 fn run(connection: &mut Connection<Script>) -> String {
-    let engine = MemoryEngine::default();
-    engine.set_str("a", "1").unwrap();
+    let mut executor = executor(connection);
+    executor.engine.set_str("a", "1").unwrap();
     for _ in 0..500 {
-        execute(connection, &engine);
+        execute(connection, &mut executor);
         connection.send(Instant::now());
     }
     String::from_utf8(connection.socket.sent.clone()).unwrap()
@@ -144,9 +145,10 @@ fn a_half_closed_peer_gets_every_reply() {
 #[test]
 fn pipelined_reads_are_prefetched() {
     for (input, keys) in [(&b"GET a\nSET b 1\nGET c\n"[..], vec!["a", "c"]), (b"GET a\n", vec![])] {
-        let engine = MemoryEngine::default();
-        execute(&mut connection(&[input], false), &engine);
-        assert_eq!(engine.prefetched(), keys);
+        let mut connection = connection(&[input], false);
+        let mut executor = executor(&connection);
+        execute(&mut connection, &mut executor);
+        assert_eq!(executor.engine.prefetched(), keys);
     }
 }
 
@@ -195,13 +197,13 @@ fn a_client_that_does_not_read_is_not_read() {
 fn an_iteration_reads_a_limited_share() {
     let options = ServerOptions { read_bytes_max: 8, ..ServerOptions::default() };
     let mut connection = connection_with(options, &[&b"PING\n".repeat(4)], false);
-    let engine = MemoryEngine::default();
-    assert_eq!(execute(&mut connection, &engine), 1);
+    let mut executor = executor(&connection);
+    assert_eq!(execute(&mut connection, &mut executor), 1);
     assert!(!connection.wants_read());
-    assert_eq!(execute(&mut connection, &engine), 0, "its share is used up");
+    assert_eq!(execute(&mut connection, &mut executor), 0, "its share is used up");
     connection.send(Instant::now());
     assert!(connection.wants_read());
-    assert_eq!(execute(&mut connection, &engine), 2);
+    assert_eq!(execute(&mut connection, &mut executor), 2);
 }
 
 #[test]

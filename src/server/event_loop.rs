@@ -16,7 +16,7 @@ use super::ServerOptions;
 use super::clients::Clients;
 use super::commit::Committer;
 use super::connection::ConnectionState;
-use super::execute::{Counters, Executor};
+use super::execute::Executor;
 use super::listener::Listener;
 use super::shutdown::{Stop, shut_down};
 use crate::engine::KvsEngine;
@@ -29,14 +29,11 @@ const FAILURE_MESSAGES_MAX: u32 = 10;
 
 /// A running server.
 pub(super) struct EventLoop<E> {
-    engine: E,
-    options: Rc<ServerOptions>,
     stop: Stop,
     listener: Listener,
     clients: Clients,
+    executor: Executor<E>,
     committer: Committer,
-    started: Instant,
-    counters: Counters,
     /// All clients are read into this buffer.
     buffer: Vec<u8>,
     /// Whether a connection can execute more lines without a poll.
@@ -53,17 +50,14 @@ impl<E: KvsEngine> EventLoop<E> {
     ) -> EventLoop<E> {
         let options = Rc::new(options);
         EventLoop {
-            engine,
             stop,
             listener: Listener::new(listener, &options),
             clients: Clients::new(),
+            executor: Executor::new(engine, &options),
             committer: Committer::new(options.fsync),
-            started: Instant::now(),
-            counters: Counters::default(),
             buffer: vec![0; options.read_bytes_max],
             has_more: false,
             log_limit: RateLimit::new(FAILURE_MESSAGES_MAX),
-            options,
         }
     }
 
@@ -73,7 +67,8 @@ impl<E: KvsEngine> EventLoop<E> {
             match self.run_once() {
                 Ok(true) => {}
                 Ok(false) => {
-                    return shut_down(self.engine, self.listener, self.clients, &mut self.buffer);
+                    let engine = self.executor.engine;
+                    return shut_down(engine, self.listener, self.clients, &mut self.buffer);
                 }
                 Err(e) => {
                     error!("the server stops without replying: {}", e.chain().join(": "));
@@ -94,12 +89,13 @@ impl<E: KvsEngine> EventLoop<E> {
             return Ok(false);
         }
         if listener.is_readable() {
-            self.listener.accept(&mut self.clients, &mut self.counters);
+            self.listener.accept(&mut self.clients, &mut self.executor.counters);
         }
         let now = Instant::now();
-        self.execute_and_commit(now)?;
+        self.execute()?;
+        self.commit(now)?;
         let continues = self.send(now);
-        self.committer.run_due(&self.engine, now)?;
+        self.committer.run_due(&self.executor.engine, now)?;
         Ok(continues)
     }
 
@@ -112,45 +108,45 @@ impl<E: KvsEngine> EventLoop<E> {
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// Reads and executes what the clients have sent, and commits their writes.
-    fn execute_and_commit(&mut self, now: Instant) -> Result<()> {
-        let requests_before = self.counters.requests;
-        let mut executor = Executor {
-            engine: &self.engine,
-            options: &self.options,
-            started: self.started,
-            counters: &mut self.counters,
-            wrote: false,
-            failure: None,
-        };
-        loop {
-            let executed_before = executor.counters.requests;
-            self.clients.for_each_active(|client| {
-                client.connection.read(&mut self.buffer);
-                client.connection.execute(&mut executor);
-            });
-            // Requests that have arrived meanwhile share the commit. The limit on
-            // what is read from each client in an iteration ends this loop.
-            let is_any_executed = executor.counters.requests > executed_before;
-            if !executor.wrote || !is_any_executed || !self.committer.gains_from_more_writes() {
-                break;
-            }
+    /// Reads and executes what the clients have sent.
+    fn execute(&mut self) -> Result<()> {
+        let mut executed = self.executor.counters.requests;
+        self.read_and_execute();
+        self.executor.counters.iterations += u64::from(self.executor.counters.requests > executed);
+        // Requests that have arrived meanwhile share the commit. The limit on what is
+        // read from each client in an iteration ends this loop.
+        while self.executor.wrote
+            && self.executor.counters.requests > executed
+            && self.committer.gains_from_more_writes()
+        {
+            executed = self.executor.counters.requests;
             self.clients.poll_again().map_err(KvsError::io("cannot poll"))?;
+            self.read_and_execute();
         }
-        let Executor { wrote, failure, .. } = executor;
-        self.counters.iterations += u64::from(self.counters.requests > requests_before);
-        let has_failed = failure.is_some();
-        match failure {
+        Ok(())
+    }
+
+    fn read_and_execute(&mut self) {
+        self.clients.for_each_active(|client| {
+            client.connection.read(&mut self.buffer);
+            client.connection.execute(&mut self.executor);
+        });
+    }
+
+    /// Commits the writes. After a failed request too: a commit shows whether the
+    /// engine still works.
+    fn commit(&mut self, now: Instant) -> Result<()> {
+        let Executor { engine, counters, wrote, failure, .. } = &mut self.executor;
+        if !std::mem::take(wrote) && failure.is_none() {
+            return Ok(());
+        }
+        match failure.take() {
             Some(e @ KvsError::Failed { .. }) => return Err(e),
             Some(e) => self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": "))),
             None => {}
         }
-        // After a failure too: a commit shows whether the engine still works.
-        if wrote || has_failed {
-            self.counters.commits += 1;
-            self.committer.commit(&self.engine, now)?;
-        }
-        Ok(())
+        counters.commits += 1;
+        self.committer.commit(engine, now)
     }
 
     /// Sends the replies. Returns false if a client has asked for shutdown.
@@ -169,7 +165,7 @@ impl<E: KvsEngine> EventLoop<E> {
         if is_any_closed {
             let is_closed = |state| state == ConnectionState::Closed;
             self.clients.remove(is_closed, |client| self.listener.note_departure(client));
-            self.counters.clients = self.clients.len() as u64;
+            self.executor.counters.clients = self.clients.len() as u64;
         }
         continues
     }
