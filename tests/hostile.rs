@@ -183,7 +183,7 @@ fn without_descriptors_connected_clients_are_served() {
     for client in &mut clients[1..8] {
         assert_eq!(read_line(client), "PONG\n");
     }
-    // As those in front leave, all who wait get their turn.
+    // As clients leave, those that wait are served.
     for mut client in clients.drain(..).skip(8).collect::<Vec<_>>() {
         assert_eq!(read_line(&mut client), "PONG\n");
     }

@@ -158,7 +158,11 @@ impl<S: Socket> Connection<S> {
     ) -> Option<Position> {
         // A single line gains nothing from prefetching.
         if lines.len() > 1 {
-            executor.engine.prefetch(&keys(&lines));
+            let keys = lines.iter().filter_map(|line| match &line.request {
+                Ok(Request::Get { key }) => Some(key.as_ref()),
+                _ => None,
+            });
+            executor.engine.prefetch(&keys.collect::<Vec<_>>());
         }
         for Line { start, request, ending } in lines {
             if !self.may_execute() {
@@ -269,15 +273,6 @@ impl<S: Socket> Connection<S> {
     pub(super) fn state(&self) -> ConnectionState {
         self.state
     }
-}
-
-/// The keys that these lines read.
-fn keys<'a>(lines: &'a [Line<'_>]) -> Vec<&'a str> {
-    let keys = lines.iter().filter_map(|line| match &line.request {
-        Ok(Request::Get { key }) => Some(key.as_ref()),
-        _ => None,
-    });
-    keys.collect()
 }
 
 #[cfg(test)]

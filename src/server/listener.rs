@@ -49,6 +49,9 @@ const TCP_KEEPIDLE: c_int = if IS_LINUX { 4 } else { 0x10 };
 const TCP_KEEPINTVL: c_int = if IS_LINUX { 5 } else { 0x101 };
 const TCP_KEEPCNT: c_int = if IS_LINUX { 6 } else { 0x102 };
 
+/// The codes of `ENOMEM`, `ENFILE`, `EMFILE` and `ENOBUFS`.
+const SHORTAGES: [i32; 4] = [12, 23, 24, if IS_LINUX { 105 } else { 55 }];
+
 /// The listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -96,10 +99,8 @@ impl Listener {
                     clients.add(self.client(stream, peer, clients.len(), counters))
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                Err(e) if is_of_one_connection(&e) => {
-                    self.log_limit.run(|| debug!("a connection was lost: {e}"));
-                }
-                Err(e) => return self.pause(&e),
+                Err(e) if is_shortage(&e) => return self.pause(&e),
+                Err(e) => self.log_limit.run(|| debug!("a connection was lost: {e}")),
             }
             counters.clients = clients.len() as u64;
         }
@@ -177,25 +178,10 @@ fn set_option(fd: RawFd, level: c_int, name: c_int, value: c_int) -> io::Result<
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether an error of `accept` concerns only one connection, so that the next
-/// one may be fine.
-fn is_of_one_connection(e: &io::Error) -> bool {
-    use ErrorKind::{
-        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, InvalidInput,
-        NetworkDown, NetworkUnreachable, NotConnected, TimedOut,
-    };
-    matches!(
-        e.kind(),
-        ConnectionAborted
-            | ConnectionReset
-            | HostUnreachable
-            | Interrupted
-            | InvalidInput
-            | NetworkDown
-            | NetworkUnreachable
-            | NotConnected
-            | TimedOut
-    )
+/// Whether an error of `accept` concerns all connections. Others concern only the
+/// one that it has taken from the queue, and the next may be fine.
+fn is_shortage(e: &io::Error) -> bool {
+    e.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code))
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 use super::*;
 
 #[test]
-fn a_lack_of_descriptors_concerns_all_connections() {
-    assert!(is_of_one_connection(&ErrorKind::ConnectionAborted.into()));
-    assert!(is_of_one_connection(&ErrorKind::Interrupted.into()));
-    // EMFILE, for which std has no kind.
-    assert!(!is_of_one_connection(&io::Error::from_raw_os_error(24)));
-    assert!(!is_of_one_connection(&ErrorKind::OutOfMemory.into()));
+fn a_shortage_concerns_all_connections() {
+    for code in SHORTAGES {
+        assert!(is_shortage(&io::Error::from_raw_os_error(code)));
+    }
+    assert!(!is_shortage(&ErrorKind::ConnectionAborted.into()));
 }
 
 #[test]
