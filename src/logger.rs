@@ -9,7 +9,7 @@
 //! * Logging never blocks. A message that stderr cannot take at once is dropped,
 //!   and the next one that fits tells how many were
 //!   (`a_full_pipe_drops_messages_and_counts_them`). A pipe that `poll` reports as
-//!   writable takes [`MESSAGE_BYTES_MAX`] bytes at once. Making stderr
+//!   writable takes `MESSAGE_BYTES_MAX` bytes at once. Making stderr
 //!   non-blocking would change it for all processes that share it.
 
 use std::ffi::OsStr;

@@ -227,7 +227,7 @@ fn one_client_too_many_is_refused() {
     let busy = "ERR busy the server has 2 clients, which is its limit\n";
     assert_eq!(server.talk(b"PING\n"), busy);
     drop(first);
-    await_that("a free place", || server.talk(b"PING\n") == "PONG\n");
+    await_that("a free slot", || server.talk(b"PING\n") == "PONG\n");
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! The connected clients, and which of them are polled.
 //!
-//! The cost of `poll` grows with the number of descriptors. So most polls ask
-//! only about *active* clients: those that were ready in the last 100 ms, or have
+//! The cost of `poll` grows with the number of descriptors. So most polls include
+//! only *active* clients: those that were ready in the last 100 ms, or have
 //! something to do. All clients are polled every 10 ms, or at once if none is
-//! active. A client that was idle may have to wait 10 ms for its first reply.
-//!
-//! Accepting belongs to [`listener`](super::listener).
+//! active. The first request of an idle client may wait 10 ms.
 //!
 //! Invariants:
-//! * A client that is ready becomes active within [`FULL_POLL_INTERVAL`]
+//! * An idle client that is ready becomes active within [`FULL_POLL_INTERVAL`]
 //!   (`an_idle_client_becomes_active_again`).
 //! * A client that becomes idle frees unused memory
 //!   (`an_idle_client_frees_its_memory`).
@@ -26,7 +24,7 @@ const FULL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a client stays active after it was ready.
 const ACTIVE_TIME: Duration = Duration::from_millis(100);
 
-/// The stop pipe and the listener, which every poll of an iteration includes.
+/// The stop pipe and the listener.
 pub(super) type Fixed = [PollFd; 2];
 
 /// A connected client.
@@ -34,7 +32,7 @@ pub(super) type Fixed = [PollFd; 2];
 pub(super) struct Client {
     pub(super) connection: Connection<TcpStream>,
     pub(super) fd: RawFd,
-    last_ready: Instant,
+    pub(super) last_ready: Instant,
     /// Whether it is one too many, and is only told so.
     pub(super) is_refused: bool,
 }
@@ -51,42 +49,34 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// No clients.
     pub(super) fn new() -> Clients {
-        Clients {
-            all: Vec::new(),
-            active: Vec::new(),
-            fds: Vec::new(),
-            last_full_poll: Instant::now(),
-        }
+        let (all, active, fds) = Default::default();
+        Clients { all, active, fds, last_full_poll: Instant::now() }
     }
 
     /// Adds a client, which is active.
-    pub(super) fn add(&mut self, connection: Connection<TcpStream>, fd: RawFd, is_refused: bool) {
+    pub(super) fn add(&mut self, client: Client) {
         self.active.push(self.all.len());
-        self.all.push(Client { connection, fd, last_ready: Instant::now(), is_refused });
+        self.all.push(client);
     }
 
-    /// Starts an iteration: waits until a client or one of `fixed` is ready, at
-    /// most for `timeout`. It may return earlier, with nothing ready.
+    /// Waits until a client or one of `fixed` is ready, at most for `timeout`. It
+    /// may return earlier, with nothing ready.
     pub(super) fn poll(&mut self, fixed: Fixed, timeout: Option<Duration>) -> io::Result<Fixed> {
-        let since_full_poll = self.last_full_poll.elapsed();
-        let is_partial = !self.active.is_empty() && self.active.len() < self.all.len();
-        let limit = match () {
-            () if self.active.is_empty() => None,
-            () if is_partial => Some(FULL_POLL_INTERVAL.saturating_sub(since_full_poll)),
-            () => Some(ACTIVE_TIME),
+        let can_skip_idle = !self.active.is_empty() && self.active.len() < self.all.len();
+        let limit = match can_skip_idle {
+            true => Some(FULL_POLL_INTERVAL.saturating_sub(self.last_full_poll.elapsed())),
+            // An active client becomes idle, and frees memory, without being ready.
+            false => (!self.active.is_empty()).then_some(ACTIVE_TIME),
         };
-        let is_full = !is_partial || limit == Some(Duration::ZERO);
+        let is_full = !can_skip_idle || limit == Some(Duration::ZERO);
         if is_full {
-            self.active.clear();
-            self.active.extend(0..self.all.len());
+            self.activate_all();
         }
-        let timeout = timeout.into_iter().chain(limit).min();
-        let fixed = self.poll_active(fixed, timeout)?;
+        let fixed = self.poll_active(fixed, timeout.into_iter().chain(limit).min())?;
         if is_full {
             self.last_full_poll = Instant::now();
-            self.retain_active();
+            self.deactivate_idle();
         }
         Ok(fixed)
     }
@@ -96,30 +86,30 @@ impl Clients {
         self.poll_active([PollFd::none(); 2], Some(Duration::ZERO)).map(drop)
     }
 
-    /// Polls `fixed` and the active clients.
     fn poll_active(&mut self, fixed: Fixed, timeout: Option<Duration>) -> io::Result<Fixed> {
         self.fds.clear();
         self.fds.extend(fixed);
-        for client in self.active.iter().map(|index| &self.all[*index]) {
-            let connection = &client.connection;
-            let (read, write) = (connection.wants_read(), connection.wants_write());
-            self.fds.push(PollFd::new(client.fd, read, write));
+        for Client { connection, fd, .. } in self.active.iter().map(|index| &self.all[*index]) {
+            self.fds.push(PollFd::new(*fd, connection.wants_read(), connection.wants_write()));
         }
         poll::wait(&mut self.fds, timeout)?;
         let now = Instant::now();
-        let (fixed, clients) = self.fds.split_at(fixed.len());
-        for (fd, index) in clients.iter().zip(&self.active) {
+        for (fd, index) in self.fds[fixed.len()..].iter().zip(&self.active) {
             let client = &mut self.all[*index];
             client.connection.note_ready(fd.is_readable(), fd.is_writable());
             if fd.is_ready() {
                 client.last_ready = now;
             }
         }
-        Ok([fixed[0], fixed[1]])
+        Ok([self.fds[0], self.fds[1]])
     }
 
-    /// After a poll of all clients: those that are not active become idle.
-    fn retain_active(&mut self) {
+    fn activate_all(&mut self) {
+        self.active.clear();
+        self.active.extend(0..self.all.len());
+    }
+
+    fn deactivate_idle(&mut self) {
         let now = self.last_full_poll;
         self.active.retain(|index| {
             let Client { connection, last_ready, .. } = &mut self.all[*index];
@@ -132,7 +122,6 @@ impl Clients {
         });
     }
 
-    /// Calls `visit` with each active client.
     pub(super) fn for_each_active(&mut self, mut visit: impl FnMut(&mut Client)) {
         self.active.iter().for_each(|index| visit(&mut self.all[*index]));
     }
@@ -141,26 +130,17 @@ impl Clients {
     pub(super) fn remove(
         &mut self,
         is_over: impl Fn(ConnectionState) -> bool,
-        mut visit: impl FnMut(&Client),
+        visit: impl FnMut(Client),
     ) {
-        self.all.retain(|client| {
-            let is_over = is_over(client.connection.state());
-            if is_over {
-                visit(client);
-            }
-            !is_over
-        });
-        // The indexes have changed. The next poll, of all clients, sorts them out.
-        self.active.clear();
-        self.active.extend(0..self.all.len());
+        self.all.extract_if(.., |client| is_over(client.connection.state())).for_each(visit);
+        // The indexes have changed. The next poll, of all clients, updates them.
+        self.activate_all();
     }
 
-    /// Iterates over all clients.
     pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Client> {
         self.all.iter_mut()
     }
 
-    /// Number of clients.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }

@@ -1,7 +1,6 @@
 //! Active and idle clients, over real sockets.
 
 use super::*;
-use crate::server::ServerOptions;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -17,7 +16,8 @@ fn clients(count: usize) -> (Clients, Vec<TcpStream>) {
         let (stream, address) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let fd = stream.as_raw_fd();
-        clients.add(Connection::new(stream, address, &ServerOptions::default()), fd, false);
+        let connection = Connection::new(stream, address, &Default::default());
+        clients.add(Client { connection, fd, last_ready: Instant::now(), is_refused: false });
         peer
     };
     let peers = (0..count).map(|_| connect(&mut clients)).collect();

@@ -3,14 +3,12 @@
 //! [`event_loop`](super::event_loop) calls these methods once per iteration. An
 //! error that they return is fatal: the state of the disk is unknown.
 //!
-//! Housekeeping rules:
-//! * After each iteration that wrote, the engine gets one step, so that a server
-//!   that is never idle still reclaims space.
-//! * As long as there is more to do, the next step follows after 1 ms. The engine
-//!   may only be waiting for a background fsync, so the loop must not spin.
-//! * A second after the last write, the engine gets one more step. It can then
-//!   record that everything is on disk.
-//! * After that, an idle server is not woken (`an_idle_server_is_not_woken`).
+//! Housekeeping: after each iteration that wrote, the engine does one step, so that
+//! a server that is never idle reclaims space. If there is more to do, the next
+//! step follows after 1 ms: the engine may only be waiting for a background fsync,
+//! so the loop must not spin. A second after the last write the engine does one
+//! more step, and can record that everything is on disk. After that, an idle server
+//! is not woken (`an_idle_server_is_not_woken`).
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +17,8 @@ use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::logger::{RateLimit, error};
 
-/// Maximum age of an unsynced write under `everysec`. Also how long after the
-/// last write, or after an error, housekeeping continues.
+/// Maximum age of an unsynced write under `everysec`, time from the last write to
+/// the last step, and pause after a step that failed.
 const SECOND: Duration = Duration::from_secs(1);
 /// Pause between two steps of housekeeping.
 const STEP_PAUSE: Duration = Duration::from_millis(1);

@@ -96,3 +96,11 @@ fn failed_housekeeping_is_retried_after_a_second() {
     committer.maintain_at = Some(now);
     assert!(committer.run_due(&engine, now).is_err(), "a failed engine is fatal");
 }
+
+#[test]
+fn a_policy_is_parsed_by_its_name() {
+    for policy in [Fsync::Always, Fsync::EverySec, Fsync::Never] {
+        assert_eq!(policy.as_str().parse(), Ok(policy));
+    }
+    assert!("Always".parse::<Fsync>().is_err());
+}

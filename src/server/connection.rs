@@ -1,7 +1,6 @@
 //! One client: reads bytes, executes lines, sends replies, and closes.
 //!
-//! Generic over the socket, so that tests need none. This file does not know
-//! other clients, or what a commit is: the event loop calls
+//! Generic over the socket, so that tests need none. The event loop calls
 //! [`send`](Connection::send) only after the commit of the iteration.
 //!
 //! A connection that ends is closed for writing and then *lingers*: it drops
@@ -10,31 +9,34 @@
 //! (`the_last_reply_survives_unread_input`).
 //!
 //! Invariants:
-//! * Nothing is read while a complete line waits for execution, or while too many
-//!   replies wait to be sent. So the buffers are bounded
+//! * Nothing is read while a line waits for execution, or while too many replies
+//!   wait to be sent. So the buffers are bounded
 //!   (`a_client_that_does_not_read_is_not_read`).
 //! * In one iteration a connection is read at most `read_bytes_max` bytes. This
 //!   limit makes the event loop fair (`an_iteration_reads_a_limited_share`).
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
 use super::execute::{Action, Executor, UNAUTHENTICATED_LINE_BYTES_MAX};
-use super::input::{Input, Line, Position, keys};
+use super::input::{Input, Line, Position};
 use super::output::{Output, is_transient};
 use crate::engine::KvsEngine;
-use crate::protocol::{LineEnding, Reply};
+use crate::protocol::{LineEnding, Reply, Request};
 
 /// How long a connection lingers: some round trips of a slow network.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How many bytes it drops meanwhile: more than can be in transit.
 const LINGER_BYTES: usize = 4 << 20;
+/// Number of lines that are decoded together, so that the engine can look up
+/// their keys together.
+const GROUP_LINES_MAX: usize = 32;
 
 /// A socket that can be closed for writing only.
 pub(super) trait Socket: Read + Write {
-    /// Tells the peer that nothing more is sent.
     fn close_output(&mut self) -> io::Result<()>;
 }
 
@@ -65,8 +67,8 @@ use ConnectionState::{AwaitingShutdown, Closed, Closing, Lingering, Open};
 #[derive(Debug)]
 pub(super) struct Connection<S> {
     socket: S,
-    /// The client's address, for messages.
     pub(super) peer: SocketAddr,
+    options: Rc<ServerOptions>,
     input: Input,
     output: Output,
     authenticated: bool,
@@ -75,14 +77,10 @@ pub(super) struct Connection<S> {
     is_readable: bool,
     /// Bytes that may still be read in this iteration.
     read_bytes_left: usize,
-    line_bytes_max: usize,
-    read_bytes_max: usize,
-    output_bytes_max: usize,
 }
 
 impl<S: Socket> Connection<S> {
-    /// A new client.
-    pub(super) fn new(socket: S, peer: SocketAddr, options: &ServerOptions) -> Connection<S> {
+    pub(super) fn new(socket: S, peer: SocketAddr, options: &Rc<ServerOptions>) -> Connection<S> {
         Connection {
             socket,
             peer,
@@ -92,18 +90,14 @@ impl<S: Socket> Connection<S> {
             state: Open,
             is_readable: false,
             read_bytes_left: options.read_bytes_max,
-            line_bytes_max: options.line_bytes_max,
-            read_bytes_max: options.read_bytes_max,
-            output_bytes_max: options.output_bytes_max,
+            options: Rc::clone(options),
         }
     }
 
     /// Notes what a poll found.
     pub(super) fn note_ready(&mut self, is_readable: bool, is_writable: bool) {
         self.is_readable = is_readable;
-        if is_writable {
-            self.output.unblock();
-        }
+        self.output.is_blocked &= !is_writable;
     }
 
     /// Reads once if a poll found input. All connections share `buffer`.
@@ -119,7 +113,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Takes in what was read; nothing is the end of the input.
+    /// Takes in what was read. Nothing means that the input has ended.
     fn receive(&mut self, bytes: &[u8]) {
         match &mut self.state {
             Lingering { bytes_left, .. } if (1..=*bytes_left).contains(&bytes.len()) => {
@@ -128,87 +122,84 @@ impl<S: Socket> Connection<S> {
             Lingering { .. } => self.state = Closed,
             _ => {
                 self.read_bytes_left -= bytes.len();
-                self.input.append(bytes, self.line_limit());
+                self.input.append(bytes, self.line_bytes_max());
             }
         }
     }
 
     /// Executes the complete lines, until too many replies wait to be sent.
-    pub(super) fn execute<E: KvsEngine + ?Sized>(&mut self, executor: &mut Executor<'_, E>) {
+    pub(super) fn execute<E: KvsEngine>(&mut self, executor: &mut Executor<E>) {
         if !self.can_execute() {
             return;
         }
         // Taken out of `self`, because requests borrow from it.
         let mut input = std::mem::take(&mut self.input);
         while input.is_pending() && self.may_execute() {
-            // `AUTH` changes the limit for the lines after it, so they are decoded later.
-            let group = input.next_group(self.line_limit(), !self.authenticated);
-            executor.prefetch(&keys(&group));
-            if let Some(position) = self.execute_group(group, executor) {
-                input.rewind(position);
+            // `AUTH` changes the limit for the lines after it.
+            let count = if self.authenticated { GROUP_LINES_MAX } else { 1 };
+            let lines = input.next_lines(count, self.line_bytes_max());
+            if let Some(rest) = self.execute_lines(lines, executor) {
+                input.rewind(rest);
             }
         }
         input.discard_consumed();
-        if self.state != Open {
-            input.clear();
-        }
+        let is_over = input.is_ended() && !input.is_pending();
         self.input = input;
+        if is_over || self.state != Open {
+            self.close();
+        }
     }
 
-    /// Executes a group. If it must stop early, returns where the next line begins.
-    fn execute_group<E: KvsEngine + ?Sized>(
+    /// Executes lines. If it must stop early, returns where the next line begins.
+    fn execute_lines<E: KvsEngine>(
         &mut self,
-        group: Vec<(Position, Line<'_>)>,
-        executor: &mut Executor<'_, E>,
+        lines: Vec<Line<'_>>,
+        executor: &mut Executor<E>,
     ) -> Option<Position> {
-        for (position, line) in group {
+        // A single line gains nothing from prefetching.
+        if lines.len() > 1 {
+            let keys = lines.iter().filter_map(|line| match &line.request {
+                Ok(Request::Get { key }) => Some(key.as_ref()),
+                _ => None,
+            });
+            executor.engine.prefetch(&keys.collect::<Vec<_>>());
+        }
+        for Line { start, request, ending } in lines {
             if !self.may_execute() {
-                return Some(position);
+                return Some(start);
             }
-            self.execute_one(line, executor);
+            let action = match request {
+                Ok(request) => executor.execute(request, self.peer, &mut self.authenticated),
+                // Lines after it are ignored: a web page must not control the server.
+                Err(fault) if fault.closes() => Action::ReplyAndClose(Reply::Error(fault)),
+                Err(fault) => Action::Reply(Reply::Error(fault)),
+            };
+            match action {
+                Action::Reply(reply) => self.output.push(&reply, ending),
+                Action::ReplyAndClose(reply) => self.close_with(&reply, ending),
+                Action::AwaitShutdown => self.state = AwaitingShutdown(ending),
+            }
         }
         None
     }
 
-    /// Executes one line, and appends its reply to the output.
-    fn execute_one<E: KvsEngine + ?Sized>(
-        &mut self,
-        line: Line<'_>,
-        executor: &mut Executor<'_, E>,
-    ) {
-        match line {
-            Line::Request(request, ending) => {
-                match executor.execute(request, self.peer, &mut self.authenticated) {
-                    Action::Reply(reply) => self.output.push(&reply, ending),
-                    Action::ReplyAndClose(reply) => self.close_with(&reply, ending),
-                    Action::AwaitShutdown => self.state = AwaitingShutdown(ending),
-                }
-            }
-            // Lines after it are not executed: a web page must not control the server.
-            Line::Fault(fault, ending) if fault.closes() => {
-                self.close_with(&Reply::Error(fault), ending);
-            }
-            Line::Fault(fault, ending) => self.output.push(&Reply::Error(fault), ending),
-            Line::End => self.close(),
-        }
-    }
-
     /// Sends replies, and closes if that is due. Ends the iteration.
     pub(super) fn send(&mut self, now: Instant) {
-        self.read_bytes_left = self.read_bytes_max;
+        self.read_bytes_left = self.options.read_bytes_max;
         if self.output.send(&mut self.socket).is_err() {
             self.state = Closed;
         }
-        if self.state == Closing && self.output.is_empty() {
+        if self.state == Closing && self.output.len() == 0 {
             let is_over = self.input.is_ended() || self.socket.close_output().is_err();
             let lingering = Lingering { until: now + LINGER_TIME, bytes_left: LINGER_BYTES };
             self.state = if is_over { Closed } else { lingering };
         }
     }
 
-    /// Executes nothing more. Closes once all replies are sent.
+    /// Executes nothing more. Closes once all replies are sent, unless the client
+    /// awaits the reply to `SHUTDOWN`.
     pub(super) fn close(&mut self) {
-        if matches!(self.state, Open | AwaitingShutdown(_)) {
+        if self.state == Open {
             self.state = Closing;
         }
         self.input.clear();
@@ -217,7 +208,7 @@ impl<S: Socket> Connection<S> {
     /// As [`close`](Self::close), with a last reply.
     pub(super) fn close_with(&mut self, reply: &Reply, ending: LineEnding) {
         self.output.push(reply, ending);
-        self.close();
+        self.state = Closing;
     }
 
     /// Replies to `SHUTDOWN`.
@@ -244,40 +235,34 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Frees memory that an idle connection does not need.
     pub(super) fn free_unused(&mut self) {
         self.input.free_unused();
         self.output.free_unused();
     }
 
     /// Maximum length of a line.
-    fn line_limit(&self) -> usize {
-        match self.authenticated {
-            true => self.line_bytes_max,
-            false => self.line_bytes_max.min(UNAUTHENTICATED_LINE_BYTES_MAX),
-        }
+    fn line_bytes_max(&self) -> usize {
+        let max = if self.authenticated { usize::MAX } else { UNAUTHENTICATED_LINE_BYTES_MAX };
+        self.options.line_bytes_max.min(max)
     }
 
     /// Whether a line may be executed.
     fn may_execute(&self) -> bool {
-        self.state == Open && self.output.len() < self.output_bytes_max
+        self.state == Open && self.output.len() < self.options.output_bytes_max
     }
 
-    /// Whether there may be a line to execute, and it may be executed.
+    /// Whether there may be a line to execute, or the end of the input to handle.
     pub(super) fn can_execute(&self) -> bool {
-        self.input.is_pending() && self.may_execute()
+        self.may_execute() && (self.input.is_pending() || self.input.is_ended())
     }
 
-    /// Whether to poll for input.
     pub(super) fn wants_read(&self) -> bool {
-        let is_free = !self.input.is_ended() && !self.input.is_pending();
-        let is_served = is_free && self.may_execute() && self.read_bytes_left > 0;
-        is_served || matches!(self.state, Lingering { .. })
+        let can_read = self.may_execute() && !self.can_execute() && self.read_bytes_left > 0;
+        can_read || matches!(self.state, Lingering { .. })
     }
 
-    /// Whether to poll until the socket accepts bytes.
     pub(super) fn wants_write(&self) -> bool {
-        self.output.is_blocked() && self.state != Closed
+        self.output.is_blocked && self.state != Closed
     }
 
     /// Whether there is something to do, even if the client sends nothing.
@@ -285,7 +270,6 @@ impl<S: Socket> Connection<S> {
         self.can_execute() || matches!(self.state, Closing | Lingering { .. } | Closed)
     }
 
-    /// The stage of the connection.
     pub(super) fn state(&self) -> ConnectionState {
         self.state
     }

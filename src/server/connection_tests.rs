@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::*;
-use crate::server::execute::Counters;
 use crate::server::testing::MemoryEngine;
 
 /// A socket with this input. Then it blocks, ends or breaks.
@@ -60,31 +59,36 @@ fn options() -> ServerOptions {
 }
 
 /// A connection with these options, whose peer sends these chunks.
-fn connection_with(options: &ServerOptions, chunks: &[&[u8]], ends: bool) -> Connection<Script> {
+fn connection_with(options: ServerOptions, chunks: &[&[u8]], ends: bool) -> Connection<Script> {
     let chunks = chunks.iter().map(|chunk| chunk.to_vec()).collect();
     let script = Script { chunks, ends, ..Script::default() };
-    Connection::new(script, ([127, 0, 0, 1], 1).into(), options)
+    Connection::new(script, ([127, 0, 0, 1], 1).into(), &Rc::new(options))
 }
 
 fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
-    connection_with(&options(), chunks, ends)
+    connection_with(options(), chunks, ends)
 }
 
 /// Reads and executes as an iteration does; returns the number of requests.
-fn execute(connection: &mut Connection<Script>, engine: &MemoryEngine) -> u64 {
-    let (options, mut counters) = (options(), Counters::new());
+fn execute(connection: &mut Connection<Script>, executor: &mut Executor<MemoryEngine>) -> u64 {
+    let before = executor.counters.requests;
     connection.note_ready(true, false);
     connection.read(&mut [0; 16 << 10]);
-    connection.execute(&mut Executor::new(engine, &options, &mut counters));
-    counters.requests
+    connection.execute(executor);
+    executor.counters.requests - before
+}
+
+/// An executor with an empty engine and the options of a connection.
+fn executor(connection: &Connection<Script>) -> Executor<MemoryEngine> {
+    Executor::new(MemoryEngine::default(), &connection.options)
 }
 
 /// Runs iterations until nothing more happens; returns what was sent.
 fn run(connection: &mut Connection<Script>) -> String {
-    let engine = MemoryEngine::default();
-    engine.set_str("a", "1").unwrap();
+    let mut executor = executor(connection);
+    executor.engine.set_str("a", "1").unwrap();
     for _ in 0..500 {
-        execute(connection, &engine);
+        execute(connection, &mut executor);
         connection.send(Instant::now());
     }
     String::from_utf8(connection.socket.sent.clone()).unwrap()
@@ -141,9 +145,10 @@ fn a_half_closed_peer_gets_every_reply() {
 #[test]
 fn pipelined_reads_are_prefetched() {
     for (input, keys) in [(&b"GET a\nSET b 1\nGET c\n"[..], vec!["a", "c"]), (b"GET a\n", vec![])] {
-        let engine = MemoryEngine::default();
-        execute(&mut connection(&[input], false), &engine);
-        assert_eq!(engine.prefetched(), keys);
+        let mut connection = connection(&[input], false);
+        let mut executor = executor(&connection);
+        execute(&mut connection, &mut executor);
+        assert_eq!(executor.engine.prefetched(), keys);
     }
 }
 
@@ -191,14 +196,14 @@ fn a_client_that_does_not_read_is_not_read() {
 #[test]
 fn an_iteration_reads_a_limited_share() {
     let options = ServerOptions { read_bytes_max: 8, ..ServerOptions::default() };
-    let mut connection = connection_with(&options, &[&b"PING\n".repeat(4)], false);
-    let engine = MemoryEngine::default();
-    assert_eq!(execute(&mut connection, &engine), 1);
+    let mut connection = connection_with(options, &[&b"PING\n".repeat(4)], false);
+    let mut executor = executor(&connection);
+    assert_eq!(execute(&mut connection, &mut executor), 1);
     assert!(!connection.wants_read());
-    assert_eq!(execute(&mut connection, &engine), 0, "its share is used up");
+    assert_eq!(execute(&mut connection, &mut executor), 0, "its share is used up");
     connection.send(Instant::now());
     assert!(connection.wants_read());
-    assert_eq!(execute(&mut connection, &engine), 2);
+    assert_eq!(execute(&mut connection, &mut executor), 2);
 }
 
 #[test]
@@ -208,14 +213,7 @@ fn a_line_before_auth_is_short() {
     let long = format!("SET a {}\n", "x".repeat(UNAUTHENTICATED_LINE_BYTES_MAX));
     for (first, expected) in [("AUTH s\n", "OK"), ("PING\n", "ERR too-long ")] {
         let input = format!("{first}{long}");
-        let mut connection = connection_with(&options, &[input.as_bytes()], false);
-        let engine = MemoryEngine::default();
-        let mut counters = Counters::new();
-        connection.note_ready(true, false);
-        connection.read(&mut [0; 16 << 10]);
-        connection.execute(&mut Executor::new(&engine, &options, &mut counters));
-        connection.send(Instant::now());
-        let sent = String::from_utf8(connection.socket.sent).unwrap();
+        let sent = run(&mut connection_with(options.clone(), &[input.as_bytes()], false));
         assert!(sent.lines().nth(1).unwrap().starts_with(expected), "{sent}");
     }
 }

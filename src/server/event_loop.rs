@@ -6,20 +6,17 @@
 //!
 //! A failed commit is fatal, because the state of the disk is unknown. None of
 //! the iteration's replies is sent, and the server stops with the error. The next
-//! start decides from what is on disk
-//! (`a_failed_sync_acknowledges_nothing`).
-//!
-//! What a request does belongs to [`execute`](super::execute), what a commit is
-//! to [`commit`](super::commit), the orderly end to [`shutdown`](super::shutdown).
+//! start decides from what is on disk (`a_failed_sync_acknowledges_nothing`).
 
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
 use super::clients::Clients;
 use super::commit::Committer;
 use super::connection::ConnectionState;
-use super::execute::{Counters, Executor};
+use super::execute::Executor;
 use super::listener::Listener;
 use super::shutdown::{Stop, shut_down};
 use crate::engine::KvsEngine;
@@ -32,13 +29,11 @@ const FAILURE_MESSAGES_MAX: u32 = 10;
 
 /// A running server.
 pub(super) struct EventLoop<E> {
-    engine: E,
-    options: ServerOptions,
     stop: Stop,
     listener: Listener,
     clients: Clients,
+    executor: Executor<E>,
     committer: Committer,
-    counters: Counters,
     /// All clients are read into this buffer.
     buffer: Vec<u8>,
     /// Whether a connection can execute more lines without a poll.
@@ -47,24 +42,22 @@ pub(super) struct EventLoop<E> {
 }
 
 impl<E: KvsEngine> EventLoop<E> {
-    /// A server without clients.
     pub(super) fn new(
         listener: TcpListener,
         engine: E,
         options: ServerOptions,
         stop: Stop,
     ) -> EventLoop<E> {
+        let options = Rc::new(options);
         EventLoop {
-            engine,
             stop,
-            listener: Listener::new(listener),
+            listener: Listener::new(listener, &options),
             clients: Clients::new(),
+            executor: Executor::new(engine, &options),
             committer: Committer::new(options.fsync),
-            counters: Counters::new(),
             buffer: vec![0; options.read_bytes_max],
             has_more: false,
             log_limit: RateLimit::new(FAILURE_MESSAGES_MAX),
-            options,
         }
     }
 
@@ -74,7 +67,8 @@ impl<E: KvsEngine> EventLoop<E> {
             match self.run_once() {
                 Ok(true) => {}
                 Ok(false) => {
-                    return shut_down(self.engine, self.listener, self.clients, &mut self.buffer);
+                    let engine = self.executor.engine;
+                    return shut_down(engine, self.listener, self.clients, &mut self.buffer);
                 }
                 Err(e) => {
                     error!("the server stops without replying: {}", e.chain().join(": "));
@@ -87,20 +81,21 @@ impl<E: KvsEngine> EventLoop<E> {
     /// One iteration. Returns whether another one follows.
     fn run_once(&mut self) -> Result<bool> {
         let stop = self.stop.fd().map_or(PollFd::none(), |fd| PollFd::new(fd, true, false));
-        let listener = self.listener.poll_fd(&self.clients, &self.options);
+        let fixed = [stop, self.listener.poll_fd(self.clients.len())];
         let timeout = self.timeout();
-        let polled = self.clients.poll([stop, listener], timeout);
+        let polled = self.clients.poll(fixed, timeout);
         let [stop, listener] = polled.map_err(KvsError::io("cannot poll"))?;
         if stop.is_ready() {
             return Ok(false);
         }
         if listener.is_readable() {
-            self.listener.accept(&mut self.clients, &self.options, &mut self.counters);
+            self.listener.accept(&mut self.clients, &mut self.executor.counters);
         }
         let now = Instant::now();
-        self.execute_and_commit(now)?;
+        self.execute()?;
+        self.commit(now)?;
         let continues = self.send(now);
-        self.committer.run_due(&self.engine, now)?;
+        self.committer.run_due(&self.executor.engine, now)?;
         Ok(continues)
     }
 
@@ -113,71 +108,66 @@ impl<E: KvsEngine> EventLoop<E> {
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// Reads and executes what the clients have sent, and commits their writes.
-    fn execute_and_commit(&mut self, now: Instant) -> Result<()> {
-        let requests_before = self.counters.requests;
-        let mut executor = Executor::new(&self.engine, &self.options, &mut self.counters);
-        loop {
-            let executed_before = executor.requests();
-            self.clients.for_each_active(|client| {
-                client.connection.read(&mut self.buffer);
-                client.connection.execute(&mut executor);
-            });
-            // Requests that have arrived meanwhile share the commit. The limit on
-            // what is read from each client in an iteration ends this loop.
-            let is_any_executed = executor.requests() > executed_before;
-            if !executor.wrote || !is_any_executed || !self.committer.gains_from_more_writes() {
-                break;
-            }
+    /// Reads and executes what the clients have sent.
+    fn execute(&mut self) -> Result<()> {
+        let mut executed = self.executor.counters.requests;
+        self.read_and_execute();
+        self.executor.counters.iterations += u64::from(self.executor.counters.requests > executed);
+        // Requests that have arrived meanwhile share the commit. The limit on what is
+        // read from each client in an iteration ends this loop.
+        while self.executor.wrote
+            && self.executor.counters.requests > executed
+            && self.committer.gains_from_more_writes()
+        {
+            executed = self.executor.counters.requests;
             self.clients.poll_again().map_err(KvsError::io("cannot poll"))?;
-        }
-        let (wrote, failure) = (executor.wrote, executor.failure);
-        self.counters.iterations += u64::from(self.counters.requests > requests_before);
-        let has_failed = failure.is_some();
-        self.check_failure(failure)?;
-        // After a failure too: a commit shows whether the engine still works.
-        if wrote || has_failed {
-            self.counters.commits += 1;
-            self.committer.commit(&self.engine, now)?;
+            self.read_and_execute();
         }
         Ok(())
     }
 
-    /// Returns a fatal error of the engine. Logs any other; the client was told.
-    fn check_failure(&mut self, failure: Option<KvsError>) -> Result<()> {
-        match failure {
+    fn read_and_execute(&mut self) {
+        self.clients.for_each_active(|client| {
+            client.connection.read(&mut self.buffer);
+            client.connection.execute(&mut self.executor);
+        });
+    }
+
+    /// Commits the writes. After a failed request too: a commit shows whether the
+    /// engine still works.
+    fn commit(&mut self, now: Instant) -> Result<()> {
+        let Executor { engine, counters, wrote, failure, .. } = &mut self.executor;
+        if !std::mem::take(wrote) && failure.is_none() {
+            return Ok(());
+        }
+        match failure.take() {
             Some(e @ KvsError::Failed { .. }) => return Err(e),
             Some(e) => self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": "))),
             None => {}
         }
-        Ok(())
+        counters.commits += 1;
+        self.committer.commit(engine, now)
     }
 
     /// Sends the replies. Returns false if a client has asked for shutdown.
     fn send(&mut self, now: Instant) -> bool {
-        let (mut has_more, mut is_any_closed, mut continues) = (false, false, true);
+        let (mut is_any_closed, mut continues) = (false, true);
+        self.has_more = false;
         self.clients.for_each_active(|client| {
             client.connection.send(now);
-            has_more |= client.connection.can_execute();
+            self.has_more |= client.connection.can_execute();
             match client.connection.state() {
                 ConnectionState::Closed => is_any_closed = true,
                 ConnectionState::AwaitingShutdown(_) => continues = false,
                 _ => {}
             }
         });
-        self.has_more = has_more;
         if is_any_closed {
-            self.remove_closed();
+            let is_closed = |state| state == ConnectionState::Closed;
+            self.clients.remove(is_closed, |client| self.listener.note_departure(client));
+            self.executor.counters.clients = self.clients.len() as u64;
         }
         continues
-    }
-
-    fn remove_closed(&mut self) {
-        let is_closed = |state| state == ConnectionState::Closed;
-        self.clients.remove(is_closed, |client| {
-            self.listener.note_departure(client.connection.peer, client.is_refused);
-        });
-        self.counters.clients = self.clients.len() as u64;
     }
 }
 

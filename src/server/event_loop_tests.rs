@@ -32,10 +32,10 @@ fn requests_that_arrive_meanwhile_share_a_commit() {
         let (mut event_loop, mut clients) = event_loop(options, 1);
         event_loop.buffer.truncate(8);
         clients[0].write_all(&line.repeat(4)).unwrap();
-        while event_loop.counters.requests < 4 {
+        while event_loop.executor.counters.requests < 4 {
             event_loop.run_once().unwrap();
         }
-        let counters = &event_loop.counters;
+        let counters = &event_loop.executor.counters;
         assert_eq!((counters.iterations, counters.commits), (iterations, commits), "{fsync:?}");
     }
 }
@@ -46,12 +46,12 @@ fn what_was_read_is_executed_without_a_wait() {
     let options = ServerOptions { output_bytes_max: 1, ..ServerOptions::default() };
     let (mut event_loop, mut clients) = event_loop(options, 1);
     clients[0].write_all(b"PING\nPING\n").unwrap();
-    while event_loop.counters.requests < 1 {
+    while event_loop.executor.counters.requests < 1 {
         event_loop.run_once().unwrap();
     }
     assert_eq!(event_loop.timeout(), Some(Duration::ZERO));
     event_loop.run_once().unwrap();
-    assert_eq!(event_loop.counters.requests, 2);
+    assert_eq!(event_loop.executor.counters.requests, 2);
     assert_ne!(event_loop.timeout(), Some(Duration::ZERO));
 }
 
@@ -59,20 +59,20 @@ fn what_was_read_is_executed_without_a_wait() {
 fn a_failed_request_is_followed_by_a_commit() {
     let (mut event_loop, mut clients) = event_loop(ServerOptions::default(), 1);
     clients[0].write_all(b"SET full 1\n").unwrap();
-    while event_loop.counters.requests < 1 {
+    while event_loop.executor.counters.requests < 1 {
         event_loop.run_once().unwrap();
     }
-    assert_eq!(Controls::count(&event_loop.engine.controls.syncs), 1);
+    assert_eq!(Controls::count(&event_loop.executor.engine.controls.syncs), 1);
 }
 
 #[test]
 fn departures_are_counted() {
     let options = ServerOptions { clients_max: 1, ..ServerOptions::default() };
     let (mut event_loop, clients) = event_loop(options, 3);
-    let counters = &event_loop.counters;
+    let counters = &event_loop.executor.counters;
     assert_eq!((counters.clients_accepted, counters.clients_refused), (1, 2));
     drop(clients);
-    while event_loop.counters.clients > 0 {
+    while event_loop.executor.counters.clients > 0 {
         event_loop.run_once().unwrap();
     }
 }

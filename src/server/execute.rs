@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hint::black_box;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::ServerOptions;
@@ -45,52 +46,20 @@ impl fmt::Debug for Secret {
 }
 
 /// Whether a client must authenticate before this request.
-pub(super) fn requires_auth(request: &Request<'_>) -> bool {
+fn requires_auth(request: &Request<'_>) -> bool {
     !matches!(request, Request::Auth { .. } | Request::Help | Request::Ping | Request::Quit)
 }
 
-/// Figures for `STATS`, since the start of the server.
-#[derive(Debug)]
+/// Figures for `STATS`. `requests` divided by `commits` shows the effect of group
+/// commit. `iterations` are those of the event loop that executed a request.
+#[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) started: Instant,
-    /// Clients that are connected now.
     pub(super) clients: u64,
     pub(super) clients_accepted: u64,
-    /// Clients that were answered `ERR busy`.
     pub(super) clients_refused: u64,
-    /// Iterations of the event loop that executed a request.
     pub(super) iterations: u64,
     pub(super) requests: u64,
-    /// Flushes or syncs. `requests` divided by it shows the effect of group commit.
     pub(super) commits: u64,
-}
-
-impl Counters {
-    /// All zero.
-    pub(super) fn new() -> Counters {
-        Counters {
-            started: Instant::now(),
-            clients: 0,
-            clients_accepted: 0,
-            clients_refused: 0,
-            iterations: 0,
-            requests: 0,
-            commits: 0,
-        }
-    }
-
-    /// Names and values.
-    fn figures(&self) -> [(&'static str, u64); 7] {
-        [
-            ("uptime_seconds", self.started.elapsed().as_secs()),
-            ("clients", self.clients),
-            ("clients_accepted", self.clients_accepted),
-            ("clients_refused", self.clients_refused),
-            ("iterations", self.iterations),
-            ("requests", self.requests),
-            ("commits", self.commits),
-        ]
-    }
 }
 
 /// What the connection does after a request.
@@ -104,35 +73,22 @@ pub(super) enum Action {
     AwaitShutdown,
 }
 
-/// Executes the requests of one iteration.
-pub(super) struct Executor<'a, E: ?Sized> {
-    engine: &'a E,
-    options: &'a ServerOptions,
-    counters: &'a mut Counters,
+/// Executes requests, and remembers what the iteration must do about them.
+pub(super) struct Executor<E> {
+    pub(super) engine: E,
+    options: Rc<ServerOptions>,
+    started: Instant,
+    pub(super) counters: Counters,
     /// Whether the engine accepted a write, which must be committed.
     pub(super) wrote: bool,
-    /// The last error of the engine, except errors of the request itself.
+    /// The last error of the engine that its request did not cause.
     pub(super) failure: Option<KvsError>,
 }
 
-impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
-    /// Starts an iteration.
-    pub(super) fn new(
-        engine: &'a E,
-        options: &'a ServerOptions,
-        counters: &'a mut Counters,
-    ) -> Executor<'a, E> {
-        Executor { engine, options, counters, wrote: false, failure: None }
-    }
-
-    /// Announces keys that the next requests read.
-    pub(super) fn prefetch(&self, keys: &[&str]) {
-        self.engine.prefetch(keys);
-    }
-
-    /// Number of requests since the start of the server.
-    pub(super) fn requests(&self) -> u64 {
-        self.counters.requests
+impl<E: KvsEngine> Executor<E> {
+    pub(super) fn new(engine: E, options: &Rc<ServerOptions>) -> Executor<E> {
+        let (options, counters) = (Rc::clone(options), Counters::default());
+        Executor { engine, options, started: Instant::now(), counters, wrote: false, failure: None }
     }
 
     /// Executes a request of `peer`. `AUTH` may set `authenticated`.
@@ -148,79 +104,84 @@ impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
             let message = "this server has a secret; send it first with AUTH token";
             return Action::Reply(fault(Code::Auth, message));
         }
-        Action::Reply(match request {
-            Request::Set { key, value } => self.write(|engine| engine.set_str(&key, &value)),
-            Request::Get { key } => self.get(key.into_owned()),
-            Request::Remove { key } => self.write(|engine| engine.remove(key.into_owned())),
-            Request::Scan { cursor } => self.scan(cursor.as_deref()),
-            Request::Auth { token } => self.authenticate(&token, authenticated),
+        match request {
+            Request::Quit => Action::ReplyAndClose(Reply::Ok),
+            Request::Shutdown if self.options.allows_shutdown => Action::AwaitShutdown,
+            request => Action::Reply(
+                self.reply(request, authenticated).unwrap_or_else(|e| self.error_reply(e)),
+            ),
+        }
+    }
+
+    fn reply(&mut self, request: Request<'_>, authenticated: &mut bool) -> Result<Reply> {
+        Ok(match request {
+            Request::Set { key, value } => {
+                self.engine.set_str(&key, &value)?;
+                self.wrote = true;
+                Reply::Ok
+            }
+            Request::Get { key } => {
+                self.engine.get(key.into_owned())?.map_or(Reply::NotFound, Reply::Value)
+            }
+            Request::Remove { key } => {
+                self.engine.remove(key.into_owned())?;
+                self.wrote = true;
+                Reply::Ok
+            }
+            Request::Scan { cursor } => {
+                let page = self.engine.scan(cursor.as_deref())?;
+                Reply::Keys { next: page.next, keys: page.keys }
+            }
+            Request::Auth { token } => match &self.options.secret {
+                None => fault(Code::Auth, "this server has no secret, so AUTH is not needed"),
+                Some(secret) if !secret.matches(&token) => {
+                    fault(Code::Auth, "that is not the secret")
+                }
+                Some(_) => {
+                    *authenticated = true;
+                    Reply::Ok
+                }
+            },
             Request::Ping => Reply::Pong,
             Request::Stats => self.stats(),
             Request::Help => Reply::Help(HELP.to_owned()),
-            Request::Quit => return Action::ReplyAndClose(Reply::Ok),
-            Request::Shutdown if self.options.allows_shutdown => return Action::AwaitShutdown,
+            Request::Quit => Reply::Ok,
             Request::Shutdown => fault(Code::Forbidden, "this server stops only by a signal"),
         })
     }
 
-    fn write(&mut self, write: impl FnOnce(&E) -> Result<()>) -> Reply {
-        match write(self.engine) {
-            Ok(()) => {
-                self.wrote = true;
-                Reply::Ok
-            }
-            Err(KvsError::KeyNotFound) => Reply::NotFound,
-            Err(e) => self.fail(e),
+    /// The reply for an error of the engine.
+    fn error_reply(&mut self, e: KvsError) -> Reply {
+        let reply = Reply::Error(Fault::from(&e));
+        match e {
+            KvsError::KeyNotFound => return Reply::NotFound,
+            KvsError::TooLarge { .. } | KvsError::BadCursor(_) => {}
+            e => self.failure = Some(e),
         }
-    }
-
-    fn get(&mut self, key: String) -> Reply {
-        match self.engine.get(key) {
-            Ok(Some(value)) => Reply::Value(value),
-            Ok(None) => Reply::NotFound,
-            Err(e) => self.fail(e),
-        }
-    }
-
-    fn scan(&mut self, cursor: Option<&str>) -> Reply {
-        match self.engine.scan(cursor) {
-            Ok(page) => Reply::Keys { next: page.next, keys: page.keys },
-            Err(e) => self.fail(e),
-        }
-    }
-
-    fn authenticate(&self, token: &str, authenticated: &mut bool) -> Reply {
-        match &self.options.secret {
-            None => fault(Code::Auth, "this server has no secret, so AUTH is not needed"),
-            Some(secret) if secret.matches(token) => {
-                *authenticated = true;
-                Reply::Ok
-            }
-            Some(_) => fault(Code::Auth, "that is not the secret"),
-        }
+        reply
     }
 
     /// The server's configuration and figures, then the engine's figures.
     fn stats(&self) -> Reply {
-        let text = [
+        let ServerOptions { engine, fsync, directory, .. } = &*self.options;
+        let mut stats = vec![
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("engine", self.options.engine.clone()),
-            ("fsync", self.options.fsync.as_str().to_owned()),
-            ("directory", self.options.directory.to_string_lossy().into_owned()),
+            ("engine", engine.clone()),
+            ("fsync", fsync.as_str().to_owned()),
+            ("directory", directory.to_string_lossy().into_owned()),
         ];
-        let text = text.into_iter().filter(|(_, value)| !value.is_empty());
-        let figures = self.counters.figures().into_iter().chain(self.engine.stats());
-        let figures = figures.map(|(name, figure)| (name, figure.to_string()));
-        Reply::Stats(text.chain(figures).map(|(name, value)| (name.to_owned(), value)).collect())
-    }
-
-    /// Replies with an error of the engine. Keeps it, unless the request caused it.
-    fn fail(&mut self, e: KvsError) -> Reply {
-        let reply = Reply::Error(Fault::from(&e));
-        if !matches!(e, KvsError::TooLarge { .. } | KvsError::BadCursor(_)) {
-            self.failure = Some(e);
-        }
-        reply
+        let figures = [
+            ("uptime_seconds", self.started.elapsed().as_secs()),
+            ("clients", self.counters.clients),
+            ("clients_accepted", self.counters.clients_accepted),
+            ("clients_refused", self.counters.clients_refused),
+            ("iterations", self.counters.iterations),
+            ("requests", self.counters.requests),
+            ("commits", self.counters.commits),
+        ];
+        let figures = figures.into_iter().chain(self.engine.stats());
+        stats.extend(figures.map(|(name, figure)| (name, figure.to_string())));
+        Reply::Stats(stats.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
 

@@ -5,20 +5,23 @@ use crate::protocol::decode_request;
 use crate::server::testing::MemoryEngine;
 
 /// Executes lines of one client; the replies.
-fn execute(engine: &MemoryEngine, options: &ServerOptions, lines: &[&str]) -> Vec<Action> {
-    let mut counters = Counters::new();
-    let mut executor = Executor::new(engine, options, &mut counters);
-    let (peer, mut authenticated) = (([127, 0, 0, 1], 1).into(), options.secret.is_none());
+fn execute(executor: &mut Executor<MemoryEngine>, lines: &[&str]) -> Vec<Action> {
+    let (peer, mut authenticated) = (([127, 0, 0, 1], 1).into(), executor.options.secret.is_none());
     let requests = lines.iter().map(|line| decode_request(line.as_bytes()).unwrap());
     requests.map(|request| executor.execute(request, peer, &mut authenticated)).collect()
 }
 
-/// The only reply to a line.
-fn reply(engine: &MemoryEngine, options: &ServerOptions, line: &str) -> Reply {
-    match execute(engine, options, &[line]).pop() {
+/// The reply to a line.
+fn reply(executor: &mut Executor<MemoryEngine>, line: &str) -> Reply {
+    match execute(executor, &[line]).pop() {
         Some(Action::Reply(reply)) => reply,
         action => panic!("{action:?}"),
     }
+}
+
+/// An executor with an empty engine.
+fn executor(options: ServerOptions) -> Executor<MemoryEngine> {
+    Executor::new(MemoryEngine::default(), &Rc::new(options))
 }
 
 #[test]
@@ -35,26 +38,24 @@ fn only_the_secret_matches() {
 #[test]
 fn strangers_may_only_authenticate() {
     let secret = Secret::new("s".to_owned());
-    let options = ServerOptions { secret, ..ServerOptions::default() };
-    let engine = MemoryEngine::default();
+    let mut executor = executor(ServerOptions { secret, ..ServerOptions::default() });
     for line in ["SET a 1", "GET a", "RM a", "SCAN", "STATS", "SHUTDOWN", "AUTH x"] {
-        let Reply::Error(fault) = reply(&engine, &options, line) else { panic!("{line}") };
+        let Reply::Error(fault) = reply(&mut executor, line) else { panic!("{line}") };
         assert_eq!(fault.code, Code::Auth, "{line}");
     }
-    assert_eq!(reply(&engine, &options, "PING"), Reply::Pong);
-    let actions = execute(&engine, &options, &["AUTH s", "SET a 1"]);
+    assert_eq!(reply(&mut executor, "PING"), Reply::Pong);
+    let actions = execute(&mut executor, &["AUTH s", "SET a 1"]);
     assert!(matches!(actions[..], [Action::Reply(Reply::Ok), Action::Reply(Reply::Ok)]));
 }
 
 #[test]
 fn stats_shows_the_configuration() {
-    let options = ServerOptions {
+    let mut executor = executor(ServerOptions {
         engine: "memory".to_owned(),
         directory: "/a b".into(),
         ..ServerOptions::default()
-    };
-    let engine = MemoryEngine::default();
-    let Reply::Stats(stats) = reply(&engine, &options, "STATS") else { panic!() };
+    });
+    let Reply::Stats(stats) = reply(&mut executor, "STATS") else { panic!() };
     for (name, value) in [
         ("version", env!("CARGO_PKG_VERSION")),
         ("engine", "memory"),
@@ -69,26 +70,23 @@ fn stats_shows_the_configuration() {
 
 #[test]
 fn scan_pages_through_all_keys() {
-    let (engine, options) = (MemoryEngine::default(), ServerOptions::default());
-    execute(&engine, &options, &["SET a 1", "SET b 1", "SET c 1"]);
+    let mut executor = executor(ServerOptions::default());
+    execute(&mut executor, &["SET a 1", "SET b 1", "SET c 1"]);
     let keys = |next: Option<&str>, keys: &[&str]| Reply::Keys {
         next: next.map(str::to_owned),
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
     };
-    assert_eq!(reply(&engine, &options, "SCAN"), keys(Some("c"), &["a", "b"]));
-    assert_eq!(reply(&engine, &options, "SCAN c"), keys(None, &["c"]));
-    let Reply::Error(fault) = reply(&engine, &options, "SCAN x") else { panic!() };
+    assert_eq!(reply(&mut executor, "SCAN"), keys(Some("c"), &["a", "b"]));
+    assert_eq!(reply(&mut executor, "SCAN c"), keys(None, &["c"]));
+    let Reply::Error(fault) = reply(&mut executor, "SCAN x") else { panic!() };
     assert_eq!(fault.code, Code::Syntax);
 }
 
 #[test]
 fn only_engine_failures_are_kept() {
-    let (engine, options, mut counters) =
-        (MemoryEngine::default(), ServerOptions::default(), Counters::new());
-    let mut executor = Executor::new(&engine, &options, &mut counters);
-    let peer = ([127, 0, 0, 1], 1).into();
+    let mut executor = executor(ServerOptions::default());
     for (line, has_failed) in [("RM a", false), ("SCAN x", false), ("SET full 1", true)] {
-        executor.execute(decode_request(line.as_bytes()).unwrap(), peer, &mut true);
+        execute(&mut executor, &[line]);
         assert_eq!(executor.failure.is_some(), has_failed, "{line}");
         assert!(!executor.wrote);
     }

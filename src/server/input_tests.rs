@@ -24,10 +24,7 @@ fn lines(chunks: &[&[u8]]) -> Vec<String> {
     for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()).chain([&&b""[..]]) {
         input.append(chunk, LIMIT);
         while input.is_pending() {
-            seen.extend(input.next_group(LIMIT, false).iter().map(|(_, line)| text(line)));
-            if seen.last().is_some_and(|line| line == "End") {
-                break;
-            }
+            seen.extend(input.next_lines(32, LIMIT).iter().map(text));
         }
         input.discard_consumed();
     }
@@ -36,10 +33,9 @@ fn lines(chunks: &[&[u8]]) -> Vec<String> {
 
 /// A line for people.
 fn text(line: &Line<'_>) -> String {
-    match line {
-        Line::Request(request, ending) => format!("{} {ending:?}", request.parts().0),
-        Line::Fault(fault, ending) => format!("{} {ending:?}", fault.code.as_str()),
-        Line::End => "End".to_owned(),
+    match &line.request {
+        Ok(request) => format!("{} {:?}", request.parts().0, line.ending),
+        Err(fault) => format!("{} {:?}", fault.code.as_str(), line.ending),
     }
 }
 
@@ -60,7 +56,6 @@ fn lines_do_not_depend_on_splits() {
         "utf8 Lf",
         "http CrLf",
         "incomplete Lf",
-        "End",
     ];
     assert_eq!(whole, expected);
     for first in 0..input.len() {
@@ -75,40 +70,39 @@ fn lines_do_not_depend_on_splits() {
 
 #[test]
 fn the_end_cuts_off_at_most_a_line() {
-    assert_eq!(lines(&[b"PING\n"]), ["PING Lf", "End"]);
-    assert_eq!(lines(&[b"PING\nP"]), ["PING Lf", "incomplete Lf", "End"]);
-    assert_eq!(lines(&[b"\r"]), ["End"]);
-    assert_eq!(lines(&[b"0123456789abcdef"]), ["too-long Lf", "End"]);
-    assert_eq!(lines(&[b"0123456789abcdef", b"\r"]), ["too-long Lf", "End"]);
-    assert_eq!(lines(&[]), ["End"]);
+    assert_eq!(lines(&[b"PING\n"]), ["PING Lf"]);
+    assert_eq!(lines(&[b"PING\nP"]), ["PING Lf", "incomplete Lf"]);
+    assert!(lines(&[b"\r"]).is_empty());
+    assert_eq!(lines(&[b"0123456789abcdef"]), ["too-long Lf"]);
+    assert_eq!(lines(&[b"0123456789abcdef", b"\r"]), ["too-long Lf"]);
+    assert!(lines(&[]).is_empty());
 }
 
 #[test]
-fn a_group_is_limited_in_lines() {
+fn no_more_lines_are_decoded_than_asked() {
     let mut input = Input::default();
-    input.append(&b"PING\n".repeat(GROUP_LINES_MAX + 1), LIMIT);
-    assert_eq!(input.next_group(LIMIT, false).len(), GROUP_LINES_MAX);
-    assert_eq!(input.next_group(LIMIT, false).len(), 1);
+    input.append(&b"PING\n".repeat(9), LIMIT);
+    assert_eq!(input.next_lines(8, LIMIT).len(), 8);
+    assert!(input.is_pending());
+    assert_eq!(input.next_lines(8, LIMIT).len(), 1);
     assert!(!input.is_pending());
-    input.append(b"PING\nPING\n", LIMIT);
-    assert_eq!(input.next_group(LIMIT, true).len(), 1);
 }
 
 #[test]
 fn rewinding_returns_the_same_lines_again() {
     let mut input = Input::default();
     input.append(b"PING\nGET a\n0123456789", LIMIT);
-    assert_eq!(input.next_group(LIMIT, true).len(), 1);
+    assert_eq!(input.next_lines(1, LIMIT).len(), 1);
     for _ in 0..2 {
-        let group = input.next_group(LIMIT, false);
-        assert_eq!(group.iter().map(|(_, line)| text(line)).collect::<Vec<_>>(), ["GET Lf"]);
-        let position = group[0].0;
-        input.rewind(position);
+        let lines = input.next_lines(9, LIMIT);
+        assert_eq!(lines.iter().map(text).collect::<Vec<_>>(), ["GET Lf"]);
+        let start = lines[0].start;
+        input.rewind(start);
         assert!(input.is_pending());
     }
-    assert_eq!(input.next_group(LIMIT, false).len(), 1);
+    assert_eq!(input.next_lines(9, LIMIT).len(), 1);
     input.append(b"\n", LIMIT);
-    assert_eq!(text(&input.next_group(LIMIT, false)[0].1), "too-long Lf");
+    assert_eq!(text(&input.next_lines(9, LIMIT)[0]), "too-long Lf");
 }
 
 #[test]
@@ -116,14 +110,13 @@ fn an_endless_line_needs_little_memory() {
     let mut input = Input::default();
     for _ in 0..1_000 {
         input.append(b"0123456789", LIMIT);
-        assert!(input.next_group(LIMIT, false).is_empty());
+        assert!(input.next_lines(9, LIMIT).is_empty());
         assert!(input.capacity() <= LIMIT + 1 + 10);
         input.discard_consumed();
         assert_eq!(input.capacity(), 0);
     }
     input.append(b"\r\nPING\n", LIMIT);
-    let group = input.next_group(LIMIT, false);
-    let seen: Vec<_> = group.iter().map(|(_, line)| text(line)).collect();
+    let seen: Vec<_> = input.next_lines(9, LIMIT).iter().map(text).collect();
     assert_eq!(seen, ["too-long CrLf", "PING Lf"]);
 }
 
@@ -132,7 +125,7 @@ fn no_byte_is_searched_twice() {
     let mut input = Input::default();
     for len in 1..1_000 {
         input.append(b"x", 1 << 20);
-        assert!(input.next_group(1 << 20, false).is_empty());
+        assert!(input.next_lines(9, 1 << 20).is_empty());
         input.discard_consumed();
         assert_eq!(input.position.scanned, len);
     }

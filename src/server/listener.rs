@@ -1,20 +1,19 @@
 //! Accepts connections, up to the limits on clients and descriptors.
 //!
-//! If file descriptors run out, accepting pauses: the connections stay in the
-//! system's queue until a client leaves or some time has passed. Accepting stops
-//! before the last descriptors are used, because the store needs some to begin a
-//! segment (`descriptors_are_kept_for_the_store`).
-//!
-//! What clients send belongs to [`connection`](super::connection).
+//! If file descriptors run out, accepting pauses: connections stay in the system's
+//! queue until a client leaves or some time has passed. Accepting stops before the
+//! last descriptors are used, because the store needs some to begin a segment
+//! (`descriptors_are_kept_for_the_store`).
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
-use super::clients::Clients;
+use super::clients::{Client, Clients};
 use super::connection::Connection;
 use super::execute::{Counters, busy};
 use crate::logger::{RateLimit, debug, warn};
@@ -35,45 +34,29 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Messages about single peers in a second.
 const PEER_MESSAGES_MAX: u32 = 10;
 
-/// A silent client is probed after this many seconds,
-const KEEPALIVE_IDLE_SECONDS: c_int = 60;
-/// then after each of these intervals,
-const KEEPALIVE_INTERVAL_SECONDS: c_int = 20;
+/// A silent client is probed after this many seconds, then after each interval,
 /// and disconnected after so many probes without an answer.
+const KEEPALIVE_IDLE_SECONDS: c_int = 60;
+const KEEPALIVE_INTERVAL_SECONDS: c_int = 20;
 const KEEPALIVE_PROBES: c_int = 3;
 
-/// The constants of `setsockopt(2)`.
-#[cfg(target_os = "linux")]
-mod socket_option {
-    use std::ffi::c_int;
+const IS_LINUX: bool = cfg!(target_os = "linux");
+const SOL_SOCKET: c_int = if IS_LINUX { 1 } else { 0xFFFF };
+const SO_KEEPALIVE: c_int = if IS_LINUX { 9 } else { 8 };
+const IPPROTO_TCP: c_int = 6;
+/// macOS calls it `TCP_KEEPALIVE`.
+const TCP_KEEPIDLE: c_int = if IS_LINUX { 4 } else { 0x10 };
+const TCP_KEEPINTVL: c_int = if IS_LINUX { 5 } else { 0x101 };
+const TCP_KEEPCNT: c_int = if IS_LINUX { 6 } else { 0x102 };
 
-    pub(super) const SOL_SOCKET: c_int = 1;
-    pub(super) const SO_KEEPALIVE: c_int = 9;
-    pub(super) const IPPROTO_TCP: c_int = 6;
-    pub(super) const TCP_KEEPIDLE: c_int = 4;
-    pub(super) const TCP_KEEPINTVL: c_int = 5;
-    pub(super) const TCP_KEEPCNT: c_int = 6;
-}
-/// The constants of `setsockopt(2)`.
-#[cfg(target_os = "macos")]
-mod socket_option {
-    use std::ffi::c_int;
-
-    pub(super) const SOL_SOCKET: c_int = 0xFFFF;
-    pub(super) const SO_KEEPALIVE: c_int = 8;
-    pub(super) const IPPROTO_TCP: c_int = 6;
-    /// macOS calls it `TCP_KEEPALIVE`.
-    pub(super) const TCP_KEEPIDLE: c_int = 0x10;
-    pub(super) const TCP_KEEPINTVL: c_int = 0x101;
-    pub(super) const TCP_KEEPCNT: c_int = 0x102;
-}
-use socket_option::*;
+/// The codes of `ENOMEM`, `ENFILE`, `EMFILE` and `ENOBUFS`.
+const SHORTAGES: [i32; 4] = [12, 23, 24, if IS_LINUX { 105 } else { 55 }];
 
 /// The listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: TcpListener,
-    /// Until when accepting pauses.
+    options: Rc<ServerOptions>,
     paused_until: Option<Instant>,
     /// Connected clients that are only told that they are too many.
     refused: usize,
@@ -82,16 +65,21 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Accepts from `socket`, which must be non-blocking.
-    pub(super) fn new(socket: TcpListener) -> Listener {
-        let log_limit = RateLimit::new(PEER_MESSAGES_MAX);
-        Listener { socket, paused_until: None, refused: 0, log_limit }
+    pub(super) fn new(socket: TcpListener, options: &Rc<ServerOptions>) -> Listener {
+        let (options, log_limit) = (Rc::clone(options), RateLimit::new(PEER_MESSAGES_MAX));
+        Listener { socket, options, paused_until: None, refused: 0, log_limit }
     }
 
     /// What to poll: nothing while no connection can be accepted.
-    pub(super) fn poll_fd(&mut self, clients: &Clients, options: &ServerOptions) -> PollFd {
+    pub(super) fn poll_fd(&mut self, clients: usize) -> PollFd {
         self.paused_until = self.paused_until.filter(|until| Instant::now() < *until);
-        let is_open = self.paused_until.is_none() && !is_full(clients, options);
+        let is_open = self.paused_until.is_none() && !self.is_full(clients);
         PollFd::new(self.socket.as_raw_fd(), is_open, false)
+    }
+
+    /// Whether not even a client over the limit may connect.
+    fn is_full(&self, clients: usize) -> bool {
+        clients >= self.options.clients_max.saturating_add(REFUSED_MAX)
     }
 
     /// When a pause ends.
@@ -100,54 +88,42 @@ impl Listener {
     }
 
     /// Accepts the connections that wait.
-    pub(super) fn accept(
-        &mut self,
-        clients: &mut Clients,
-        options: &ServerOptions,
-        counters: &mut Counters,
-    ) {
+    pub(super) fn accept(&mut self, clients: &mut Clients, counters: &mut Counters) {
         for _ in 0..ACCEPTS_MAX {
-            if is_full(clients, options) {
+            if self.is_full(clients.len()) {
                 return;
             }
             let accepted = self.check_descriptors().and_then(|()| self.socket.accept());
-            match accepted {
-                Ok((stream, peer)) => self.add(stream, peer, clients, options, counters),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                Err(e) if is_of_one_connection(&e) => {
-                    self.log_limit.run(|| debug!("a connection was lost: {e}"));
+            match accepted.and_then(|(stream, peer)| prepare(&stream).map(|()| (stream, peer))) {
+                Ok((stream, peer)) => {
+                    clients.add(self.client(stream, peer, clients.len(), counters))
                 }
-                Err(e) => return self.pause(&e),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if is_shortage(&e) => return self.pause(&e),
+                Err(e) => self.log_limit.run(|| debug!("a connection was lost: {e}")),
             }
+            counters.clients = clients.len() as u64;
         }
     }
 
     /// Fails if the reserve and one descriptor more are not free.
     fn check_descriptors(&self) -> io::Result<()> {
-        let reserve: Vec<_> = (0..=RESERVED_DESCRIPTORS)
-            .map(|_| self.socket.try_clone())
-            .collect::<io::Result<_>>()?;
-        drop(reserve);
-        Ok(())
+        let reserve = (0..=RESERVED_DESCRIPTORS).map(|_| self.socket.try_clone());
+        reserve.collect::<io::Result<Vec<_>>>().map(drop)
     }
 
-    /// Adds a client, or one that is only told that it is one too many.
-    fn add(
+    /// A client, or one that is only told that it is one too many.
+    fn client(
         &mut self,
         stream: TcpStream,
         peer: SocketAddr,
-        clients: &mut Clients,
-        options: &ServerOptions,
+        clients: usize,
         counters: &mut Counters,
-    ) {
-        if let Err(e) = prepare(&stream) {
-            return self.log_limit.run(|| warn!("{peer}: cannot be served: {e}"));
-        }
-        let is_refused = clients.len() - self.refused >= options.clients_max;
-        let fd = stream.as_raw_fd();
-        let mut connection = Connection::new(stream, peer, options);
+    ) -> Client {
+        let (fd, max) = (stream.as_raw_fd(), self.options.clients_max);
+        let is_refused = clients - self.refused >= max;
+        let mut connection = Connection::new(stream, peer, &self.options);
         if is_refused {
-            let max = options.clients_max;
             self.log_limit.run(|| warn!("{peer}: refused, {max} clients are connected"));
             connection.close_with(&busy(max), LineEnding::Lf);
             self.refused += 1;
@@ -156,35 +132,27 @@ impl Listener {
             self.log_limit.run(|| debug!("{peer}: connected"));
             counters.clients_accepted += 1;
         }
-        clients.add(connection, fd, is_refused);
-        counters.clients = clients.len() as u64;
+        Client { connection, fd, last_ready: Instant::now(), is_refused }
     }
 
     /// Stops accepting for a while.
     fn pause(&mut self, e: &io::Error) {
         self.paused_until = Some(Instant::now() + PAUSE);
-        self.log_limit
-            .run(|| warn!("new connections wait, because one could not be accepted: {e}"));
+        self.log_limit.run(|| warn!("new connections wait, because one was not accepted: {e}"));
     }
 
     /// Notes that a client has left, which frees a descriptor.
-    pub(super) fn note_departure(&mut self, peer: SocketAddr, was_refused: bool) {
-        self.log_limit.run(|| debug!("{peer}: disconnected"));
+    pub(super) fn note_departure(&mut self, client: Client) {
+        self.log_limit.run(|| debug!("{}: disconnected", client.connection.peer));
         self.paused_until = None;
-        self.refused -= usize::from(was_refused);
+        self.refused -= usize::from(client.is_refused);
     }
-}
-
-/// Whether not even a client over the limit may connect.
-fn is_full(clients: &Clients, options: &ServerOptions) -> bool {
-    clients.len() >= options.clients_max.saturating_add(REFUSED_MAX)
 }
 
 /// Sets the options of a client's socket.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
-    // Replies are sent once per iteration. Waiting for a full packet would only
-    // delay them.
+    // Replies are sent once per iteration. Waiting for a full packet only delays them.
     stream.set_nodelay(true)?;
     let fd = stream.as_raw_fd();
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)?;
@@ -210,19 +178,10 @@ fn set_option(fd: RawFd, level: c_int, name: c_int, value: c_int) -> io::Result<
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether an error of `accept` concerns only one connection, so that the next
-/// one may be fine.
-fn is_of_one_connection(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        ErrorKind::ConnectionAborted
-            | ErrorKind::ConnectionReset
-            | ErrorKind::HostUnreachable
-            | ErrorKind::Interrupted
-            | ErrorKind::NetworkDown
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::TimedOut
-    )
+/// Whether an error of `accept` concerns all connections. Others concern only the
+/// one that it has taken from the queue, and the next may be fine.
+fn is_shortage(e: &io::Error) -> bool {
+    e.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code))
 }
 
 #[cfg(test)]

@@ -26,7 +26,6 @@ mod shutdown;
 #[cfg(test)]
 mod testing;
 
-use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -64,24 +63,13 @@ impl Fsync {
     }
 }
 
-/// The error for an unknown name of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownFsync;
-
-impl fmt::Display for UnknownFsync {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not one of 'always', 'everysec' and 'never'")
-    }
-}
-
-impl std::error::Error for UnknownFsync {}
-
 impl FromStr for Fsync {
-    type Err = UnknownFsync;
+    type Err = String;
 
-    fn from_str(name: &str) -> std::result::Result<Fsync, UnknownFsync> {
+    fn from_str(name: &str) -> std::result::Result<Fsync, String> {
         let all = [Fsync::Always, Fsync::EverySec, Fsync::Never];
-        all.into_iter().find(|policy| policy.as_str() == name).ok_or(UnknownFsync)
+        let found = all.into_iter().find(|policy| policy.as_str() == name);
+        found.ok_or_else(|| "not one of 'always', 'everysec' and 'never'".to_owned())
     }
 }
 
@@ -94,9 +82,8 @@ impl FromStr for Fsync {
 /// ```
 ///
 /// The output counts twice, because sent bytes are removed only when they are the
-/// larger part. The longest reply is that of a value: at most six times its
-/// length, if every character must be escaped. An idle client takes almost none.
-/// All clients together take at most `clients_max` times as much.
+/// larger part. A value whose characters must all be escaped becomes six times as
+/// long. An idle client takes almost nothing.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
@@ -160,10 +147,6 @@ pub struct KvsServer<E> {
 
 impl<E: KvsEngine> KvsServer<E> {
     /// Listens on `address`. Port 0 means any free port.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::Io`] if the address cannot be bound.
     pub fn bind(engine: E, address: SocketAddr, options: ServerOptions) -> Result<KvsServer<E>> {
         let listener = TcpListener::bind(address)
             .map_err(KvsError::io(format!("cannot listen on {address}")))?;
@@ -172,10 +155,6 @@ impl<E: KvsEngine> KvsServer<E> {
 
     /// Serves clients that connect to `listener`. A caller that listens before it
     /// opens the engine learns that the address is taken before anything is written.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::Io`] if the listener cannot be made non-blocking.
     pub fn new(listener: TcpListener, engine: E, options: ServerOptions) -> Result<KvsServer<E>> {
         let context = "cannot prepare the listener";
         listener.set_nonblocking(true).map_err(KvsError::io(context))?;

@@ -1,6 +1,6 @@
 //! The replies to a client that are not sent yet.
 //!
-//! When they may be sent is decided by the event loop.
+//! The event loop decides when they may be sent.
 //!
 //! Invariant: every byte is sent exactly once (`a_slow_socket_gets_every_byte_once`).
 
@@ -8,18 +8,17 @@ use std::io::{self, ErrorKind, Write};
 
 use crate::protocol::{LineEnding, Reply, encode_reply};
 
-/// Encoded replies that are not sent yet.
+/// Encoded replies.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    /// The replies. The first `sent` bytes were sent.
+    /// The first `sent` bytes were sent.
     bytes: Vec<u8>,
     sent: usize,
-    /// Whether the socket did not accept all bytes, so that it must be polled.
-    blocked: bool,
+    /// Whether the socket is full, so that it must be polled.
+    pub(super) is_blocked: bool,
 }
 
 impl Output {
-    /// Appends a reply.
     pub(super) fn push(&mut self, reply: &Reply, ending: LineEnding) {
         encode_reply(reply, ending, &mut self.bytes);
     }
@@ -30,7 +29,7 @@ impl Output {
     ///
     /// If the connection is broken.
     pub(super) fn send(&mut self, socket: &mut impl Write) -> io::Result<()> {
-        if self.blocked || self.is_empty() {
+        if self.is_blocked || self.len() == 0 {
             return Ok(());
         }
         match socket.write(&self.bytes[self.sent..]) {
@@ -38,7 +37,7 @@ impl Output {
             Err(e) if is_transient(&e) => {}
             Err(e) => return Err(e),
         }
-        self.blocked = !self.is_empty();
+        self.is_blocked = self.len() > 0;
         // Moving the rest only when it is the smaller part keeps the cost linear.
         if self.sent >= self.bytes.len() - self.sent {
             self.bytes.drain(..self.sent);
@@ -47,27 +46,11 @@ impl Output {
         Ok(())
     }
 
-    /// Notes that the socket accepts bytes again.
-    pub(super) fn unblock(&mut self) {
-        self.blocked = false;
-    }
-
-    /// Whether the socket must accept bytes before the next write.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.blocked
-    }
-
-    /// Whether everything is sent.
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Number of bytes that are not sent.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.sent
     }
 
-    /// Frees unused memory.
     pub(super) fn free_unused(&mut self) {
         self.bytes.shrink_to_fit();
     }

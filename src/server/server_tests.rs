@@ -298,11 +298,3 @@ fn departed_clients_leave_nothing() {
     assert!(stats.contains(" clients_accepted=501 "));
     served.stop().unwrap();
 }
-
-#[test]
-fn a_policy_is_parsed_by_its_name() {
-    for policy in [Fsync::Always, Fsync::EverySec, Fsync::Never] {
-        assert_eq!(policy.as_str().parse(), Ok(policy));
-    }
-    assert_eq!("Always".parse::<Fsync>(), Err(UnknownFsync));
-}

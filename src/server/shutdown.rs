@@ -1,16 +1,14 @@
 //! How a server is asked to shut down, and how it does so.
 //!
-//! A byte in a pipe asks it. A flag would not end a poll that has begun. Another
-//! thread writes the byte through a [`StopHandle`], a signal handler after
-//! [`Stop::on_signals`].
+//! A byte in a pipe asks it, since a flag would not end a poll that has begun. A
+//! [`StopHandle`] or a signal handler writes the byte.
 //!
-//! Shutdown has this order: sync, send the replies, close the listener and the
-//! engine, reply to `SHUTDOWN`. So a client that has the reply finds port and
-//! directory free (`shutdown_is_answered_last`).
+//! Shutdown syncs, sends the replies, closes the listener and the engine, and then
+//! replies to `SHUTDOWN`. So a client that has the reply finds port and directory
+//! free (`shutdown_is_answered_last`).
 //!
-//! The handler is installed by `signal`, not `sigaction`: the struct of the latter
-//! differs between systems and C libraries, and a wrong guess is undefined
-//! behaviour. With glibc, musl and macOS, `signal` keeps the handler installed.
+//! `signal` instead of `sigaction`: the struct of the latter differs between C
+//! libraries. With glibc, musl and macOS, `signal` keeps the handler installed.
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, Write};
@@ -20,33 +18,28 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::clients::Clients;
-use super::connection::ConnectionState;
+use super::connection::ConnectionState::AwaitingShutdown;
 use super::listener::Listener;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::poll::{self, PollFd};
 use crate::protocol::{Fault, Reply};
 
-/// How long shutdown waits for clients to receive their last replies: some round
-/// trips of a slow network.
+/// How long shutdown waits for clients to receive their last replies.
 const SEND_TIME: Duration = Duration::from_secs(2);
 
 const SIGHUP: c_int = 1;
 const SIGINT: c_int = 2;
 const SIGTERM: c_int = 15;
-/// A file has reached its size limit. By default it ends the process. If ignored,
-/// the write fails with an error.
+/// A file has reached its size limit. If it is ignored, the write fails instead.
 const SIGXFSZ: c_int = 25;
-/// The handler that ignores a signal.
 const SIG_IGN: usize = 1;
-/// What `signal` returns when it fails.
 const SIG_ERR: usize = usize::MAX;
-/// Added to the number of a signal, the exit status after the second one.
+/// Plus the number of the signal, the exit status after a second signal.
 const SIGNAL_STATUS: c_int = 128;
 
-/// The end of the pipe that the signal handler writes to; -1 before there is one.
+/// What the signal handler writes to; -1 before it is installed.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
-/// Whether a signal was received.
 static SIGNALLED: AtomicBool = AtomicBool::new(false);
 
 /// What a server polls to learn that it should shut down.
@@ -104,23 +97,11 @@ impl StopHandle {
     }
 }
 
-#[expect(unsafe_code, reason = "std has no signals")]
-mod ffi {
-    use super::{c_int, c_void};
-
-    unsafe extern "C" {
-        pub(super) fn signal(number: c_int, handler: usize) -> usize;
-        pub(super) safe fn _exit(status: c_int) -> !;
-        pub(super) fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
-    }
-}
-
 /// Installs the handler. Returns the end of its pipe that becomes readable.
 fn install_handler() -> io::Result<UnixStream> {
     let (write_end, read_end) = UnixStream::pair()?;
     write_end.set_nonblocking(true)?;
-    // Both ends stay open for ever, so the handler never writes to a descriptor
-    // that was closed or reused.
+    // Both ends stay open, so the handler never writes to a reused descriptor.
     let _ = read_end.try_clone()?.into_raw_fd();
     PIPE.compare_exchange(-1, write_end.into_raw_fd(), Ordering::SeqCst, Ordering::SeqCst)
         .map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
@@ -139,9 +120,12 @@ fn install_handler() -> io::Result<UnixStream> {
 /// Sets the handler of a signal, and returns the previous one.
 #[expect(unsafe_code, reason = "std has no signals")]
 fn set_handler(number: c_int, handler: usize) -> io::Result<usize> {
+    unsafe extern "C" {
+        fn signal(number: c_int, handler: usize) -> usize;
+    }
     // SAFETY: the handler is `SIG_IGN` or a function with the type that `signal`
     // expects. It exists as long as the program, and is async-signal-safe.
-    match unsafe { ffi::signal(number, handler) } {
+    match unsafe { signal(number, handler) } {
         SIG_ERR => Err(io::Error::last_os_error()),
         previous => Ok(previous),
     }
@@ -151,14 +135,18 @@ fn set_handler(number: c_int, handler: usize) -> io::Result<usize> {
 /// `write` and `_exit`.
 #[expect(unsafe_code, reason = "std's write is not documented to be async-signal-safe")]
 extern "C" fn on_signal(number: c_int) {
+    unsafe extern "C" {
+        safe fn _exit(status: c_int) -> !;
+        fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
+    }
     if SIGNALLED.swap(true, Ordering::SeqCst) {
-        ffi::_exit(SIGNAL_STATUS + number);
+        _exit(SIGNAL_STATUS + number);
     }
     let byte = 1_u8;
     // SAFETY: the pointer is to one byte, which outlives the call. It is the only
     // byte that is ever written to this pipe, so the call neither blocks nor fails,
     // and leaves `errno` unchanged.
-    unsafe { ffi::write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
+    unsafe { write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
 }
 
 /// Shuts down in order.
@@ -173,19 +161,11 @@ pub(super) fn shut_down<E: KvsEngine>(
     buffer: &mut [u8],
 ) -> Result<()> {
     let synced = engine.sync();
-    let awaits_shutdown = |state| matches!(state, ConnectionState::AwaitingShutdown(_));
-    for client in clients.iter_mut() {
-        if !awaits_shutdown(client.connection.state()) {
-            client.connection.close();
-        }
-    }
+    clients.iter_mut().for_each(|client| client.connection.close());
     send_all(&mut clients, buffer)?;
-    clients.remove(|state| !awaits_shutdown(state), |_| ());
+    clients.remove(|state| !matches!(state, AwaitingShutdown(_)), drop);
     drop((listener, engine));
-    let reply = match &synced {
-        Ok(()) => Reply::Ok,
-        Err(e) => Reply::Error(Fault::from(e)),
-    };
+    let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
     clients.iter_mut().for_each(|client| client.connection.finish_shutdown(&reply));
     send_all(&mut clients, buffer)?;
     synced
