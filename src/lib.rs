@@ -35,7 +35,7 @@
 //!
 //! | what it asks for | place | test |
 //! | --- | --- | --- |
-//! | a server: `--addr`, `--engine`, `-v` | `bin/kvs-server/flags.rs` | `wrong_command_lines_of_the_server_write_nothing`, `versions_and_help`, `both_ip_versions` |
+//! | a server: `--addr`, `--engine`, `-v` | `bin/kvs-server.rs` | `wrong_command_lines_of_the_server_write_nothing`, `versions_and_help`, `both_ip_versions` |
 //! | the engine in use is the default, another one an error | `engine/choice.rs` | `the_other_engine_is_refused_before_anything_is_written` |
 //! | an error and a status for what cannot be bound or parsed | `bin/common/mod.rs` | `no_server_and_a_silent_one_are_errors` |
 //! | a client: `set`, `get`, `rm`, `shutdown`, `-V` | `bin/kvs-client.rs` | `every_command_with_both_engines`, `wrong_command_lines_of_the_client` |
@@ -46,7 +46,7 @@
 //! | starting evaluates them into an index of file offsets | `engine/store/recover.rs` | `every_loss_of_power_leaves_what_was_synced` |
 //! | `get` reads where the index points | `engine/store/read.rs` | `a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on` |
 //! | compaction from a threshold on | `engine/store/compact.rs` | `the_directory_never_exceeds_its_bound` |
-//! | a logger on the console, address and engine at the start | `logger.rs` | `the_start_is_told_with_version_address_and_engine` |
+//! | a logger on the console, address and engine at the start | `logger.rs` | `the_log_starts_with_version_address_and_engine` |
 //! | a protocol of one's own, over `std::net` | `protocol/mod.rs` | `transcripts_match` |
 //! | errors that are chained, and pass the wire | `error.rs` | `a_servers_error_comes_with_its_code` |
 //! | benches of both engines | `benches/engines.rs` | `make bench` |
@@ -117,3 +117,8 @@ pub type KvsStore = KvStore;
 /// The later name of [`SledKvStore`] in the specification's course.
 #[cfg(feature = "sled")]
 pub type SledKvsEngine = SledKvStore;
+
+/// Compiles the Rust code in README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
