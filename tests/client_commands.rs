@@ -92,7 +92,7 @@ fn the_first_failed_line_is_named() {
     let many = "SET a 1\n".repeat(20_000) + "\nFOO\nGET\nPING\nBAR";
     let ran = lines(&server, many.as_bytes());
     assert_eq!((ran.status, ran.stdout.lines().count()), (1, 20_003));
-    assert_eq!(ran.stderr, "error: 2 lines were answered ERR; the first is line 20002\n");
+    assert_eq!(ran.stderr, "error: 2 lines were answered ERR, first line 20002\n");
     assert_eq!(lines(&server, b""), printed(""));
 }
 
@@ -114,9 +114,28 @@ fn lines_after_the_end_of_the_connection_fail() {
     assert_eq!(lines(&server, b"PING\nQUIT\n"), printed("PONG\nOK\n"));
     let ran = lines(&server, b"QUIT\nPING\n");
     assert_eq!((ran.status, &*ran.stdout), (1, "OK\n"));
-    assert!(ran.stderr.contains(" closed the connection before it answered"), "{ran:?}");
+    let begins = "error: the lines after line 1 were not all answered\ncaused by: ";
+    assert!(ran.stderr.starts_with(begins), "{ran:?}");
     assert_eq!(lines(&server, b"SHUTDOWN\n"), printed("OK\n"));
     assert!(server.wait().0.success());
+}
+
+#[test]
+fn lines_without_a_reader_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvs-client"))
+        .args(["-", "--addr", &server.addr.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::from(std::io::pipe().unwrap().1))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(&b"SET a 1\n".repeat(100_000));
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    let begins = "error: the lines after line ";
+    assert!(ran.status == 1 && ran.stderr.starts_with(begins), "{ran:?}");
+    assert!(ran.stderr.contains("caused by: cannot write to stdout\n"), "{ran:?}");
 }
 
 /// The replies are a thousand times as long as the requests. A client that sends

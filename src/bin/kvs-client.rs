@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use common::{ADDR, Failure, print, print_failure, read_secret};
+use common::{ADDR, Failure, failed, print, print_failure, read_secret};
 use kvs::args::{Arg, ArgsError, Lexer};
 use kvs::protocol::{
     LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
@@ -84,21 +84,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Number of bytes of stdin that `kvs-client -` reads at once.
 const INPUT_BYTES: usize = 64 << 10;
 
-/// The command line.
+/// The command line: words, and flags by their names.
 struct Line {
-    /// A command and its operands.
     words: Vec<String>,
-    /// `--addr`
     addr: String,
-    /// `--timeout`
     timeout: Duration,
-    /// `--auth-file`
     auth_file: Option<PathBuf>,
-    /// `--stdin`
     stdin: bool,
-    /// `--raw`
     raw: bool,
-    /// `--fail`
     fail: bool,
 }
 
@@ -250,7 +243,7 @@ fn read_value() -> Result<String, Failure> {
     String::from_utf8(value).map_err(|error| {
         let at = error.utf8_error().valid_up_to() + 1;
         let hint = "encode binary data as text, for example with base64";
-        Failure::Failed(vec![format!("the value is not UTF-8 from byte {at} on; {hint}")])
+        failed(format!("the value is not UTF-8 from byte {at} on; {hint}"))
     })
 }
 
@@ -266,12 +259,13 @@ fn connect_waiting(line: &Line, wait: Duration) -> Result<KvsClient, Failure> {
         let context = format!("cannot resolve {}", line.addr);
         KvsError::Io { context, source }
     };
-    let is_refused = |error: &KvsError| matches!(error, KvsError::Io { source, .. } if source.kind() == ErrorKind::ConnectionRefused);
     let addrs: Vec<_> = line.addr.to_socket_addrs().map_err(unresolved)?.collect();
     let begun = Instant::now();
     let mut client = loop {
         match KvsClient::connect_with(&addrs[..], line.timeout) {
-            Err(error) if is_refused(&error) && begun.elapsed() < wait => {
+            Err(KvsError::Io { source, .. })
+                if source.kind() == ErrorKind::ConnectionRefused && begun.elapsed() < wait =>
+            {
                 std::thread::sleep(RETRY_PAUSE);
             }
             connected => break connected?,
@@ -336,7 +330,7 @@ fn dump(line: &Line) -> Result<(), Failure> {
             }
             Reply::NotFound => Ok(()),
             Reply::Error(fault) => Err(Failure::Failed(fault.messages)),
-            _ => Err(Failure::Failed(vec!["the reply does not answer GET".to_owned()])),
+            _ => Err(failed("the reply does not answer GET".to_owned())),
         })?;
         cursor = page.next;
         if cursor.is_none() {
@@ -352,7 +346,7 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
     let mut input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
     let is_terminal = io::stdin().is_terminal();
     let mut out = BufWriter::new(io::stdout().lock());
-    let (mut sent, mut errors, mut first_error) = (0, 0, 0);
+    let (mut sent, mut answered, mut errors, mut first_error) = (0, 0, 0, 0);
     let mut is_over = false;
     while !is_over {
         if is_terminal {
@@ -366,26 +360,33 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
         if is_over && is_terminal {
             let _ = io::stderr().write_all(b"\n");
         }
-        client.pipeline(&lines, |nth, reply| {
+        let exchanged = client.pipeline(&lines, |nth, reply| {
+            answered = sent + nth + 1;
             if reply.starts_with(b"ERR ") {
                 errors += 1;
-                first_error = if errors == 1 { sent + nth + 1 } else { first_error };
+                first_error = if errors == 1 { answered } else { first_error };
             }
             is_over = is_terminal && reply == b"OK" && ends_connection(&lines);
-            out.write_all(&[reply, b"\n"].concat()).map_err(print_failure)
+            out.write_all(&[reply, b"\n"].concat()).map_err(reply_failure)
+        });
+        exchanged.and_then(|()| out.flush().map_err(reply_failure)).map_err(|error| {
+            let context = format!("the lines after line {answered} were not all answered");
+            Failure::Failed([vec![context], error.chain()].concat())
         })?;
-        out.flush().map_err(print_failure)?;
         sent += lines.split_inclusive(|byte| *byte == b'\n').count();
     }
     match errors {
         0 => Ok(()),
         _ if is_terminal => Ok(()),
-        1 => Err(Failure::Failed(vec![format!("line {first_error} was answered ERR")])),
-        _ => {
-            let text = format!("{errors} lines were answered ERR; the first is line {first_error}");
-            Err(Failure::Failed(vec![text]))
-        }
+        1 => Err(failed(format!("line {first_error} was answered ERR"))),
+        _ => Err(failed(format!("{errors} lines were answered ERR, first line {first_error}"))),
     }
+}
+
+/// The error for a reply that cannot be printed. Lines are sent only while their
+/// replies are read, so a closed pipe is an error too.
+fn reply_failure(source: io::Error) -> KvsError {
+    KvsError::Io { context: "cannot write to stdout".to_owned(), source }
 }
 
 /// Reads a line and the complete lines that are already in the buffer. Returns
@@ -404,7 +405,7 @@ fn read_lines(
             false => "has no newline at its end, so it may be incomplete",
         };
         let number = lines_before + 1;
-        return Err(Failure::Failed(vec![format!("line {number} was not sent: it {reason}")]));
+        return Err(failed(format!("line {number} was not sent: it {reason}")));
     }
     let buffered = input.buffer();
     let len = buffered.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use common::{ADDR, Failure, escape, print, print_failure, read_secret};
+use common::{ADDR, Failure, escape, failed, print, print_failure, read_secret};
 use kvs::args::{Arg, ArgsError, Lexer, parse_size};
 use kvs::choice::{self, EngineName};
 use kvs::logger::{self, Level, info, warn};
@@ -87,23 +87,15 @@ enum Mode {
     Inspect,
 }
 
-/// The command line.
+/// The flags by their names, and the options that they set.
 struct Flags {
-    /// `--export`, `--inspect`, or neither.
     mode: Mode,
-    /// `--addr`
     addr: SocketAddr,
-    /// `--engine`
     engine: Option<EngineName>,
-    /// `--dir`
     dir: PathBuf,
-    /// `--log`
     level: Option<Level>,
-    /// `--auth-file`
     auth_file: Option<PathBuf>,
-    /// Options of [`KvStore`].
     store: Options,
-    /// Options of the server.
     server: ServerOptions,
 }
 
@@ -297,7 +289,7 @@ fn export(flags: &Flags) -> Result<(), Failure> {
     };
     match print_all(|out| choice::export(&flags.dir, out, report))? {
         0 => Ok(()),
-        lost => Err(Failure::Failed(vec![format!("{lost} damaged ranges could not be exported")])),
+        lost => Err(failed(format!("{lost} damaged ranges could not be exported"))),
     }
 }
 
@@ -305,7 +297,7 @@ fn export(flags: &Flags) -> Result<(), Failure> {
 fn inspect(flags: &Flags) -> Result<(), Failure> {
     match print_all(|out| KvStore::inspect(&flags.dir, out))? {
         0 => Ok(()),
-        damaged => Err(Failure::Failed(vec![format!("{damaged} damaged ranges")])),
+        damaged => Err(failed(format!("{damaged} damaged ranges"))),
     }
 }
 

@@ -53,6 +53,11 @@ impl From<KvsError> for Failure {
     }
 }
 
+/// A failure without a cause.
+pub(crate) fn failed(message: String) -> Failure {
+    Failure::Failed(vec![message])
+}
+
 /// The exit status of a program. Prints why it failed.
 pub(crate) fn exit(program: &str, result: Result<(), Failure>) -> ExitCode {
     let (text, status) = match result {
