@@ -101,7 +101,7 @@ impl MemoryEngine {
     /// Commits, or undoes and fails.
     fn commit(&self) -> Result<()> {
         if self.refuses.get() {
-            return Err(KvsError::WritesRefused { cause: "a sync failed".to_owned() });
+            return Err(KvsError::Failed { cause: "a sync failed".to_owned() });
         }
         self.check().inspect_err(|_| self.undo())?;
         *self.committed.borrow_mut() = self.map.borrow().clone();
@@ -121,7 +121,7 @@ impl KvsEngine for MemoryEngine {
     fn set(&self, key: String, value: String) -> Result<()> {
         if key == "full" {
             self.undo();
-            return Err(KvsError::WritesRefused { cause: "there is no room".to_owned() });
+            return Err(KvsError::Failed { cause: "there is no room".to_owned() });
         }
         self.map.borrow_mut().insert(key, value);
         Ok(())
