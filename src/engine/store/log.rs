@@ -419,13 +419,17 @@ impl<D: Fs> Log<D> {
     /// Closes the files that were opened first, if too many are open. A file that
     /// is not fsynced yet stays open for that.
     fn close_files(&mut self) {
-        while self.opened.len() > OPEN_FILES_MAX {
+        for _ in 0..self.opened.len() {
+            if self.opened.len() <= OPEN_FILES_MAX {
+                return;
+            }
             let Some(number) = self.opened.pop_front() else { return };
             let Some(at) = self.older_index(number) else { continue };
             if number >= self.synced.segment {
-                return self.opened.push_front(number);
+                self.opened.push_back(number);
+            } else {
+                self.older[at].file = None;
             }
-            self.older[at].file = None;
         }
     }
 
