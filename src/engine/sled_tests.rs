@@ -1,9 +1,9 @@
-//! What the sled engine adds to sled: files, the lock, and refusal.
+//! What the sled engine adds to sled: durable files, the lock, scans and failures.
 
 use super::*;
 
 #[test]
-fn keeps_what_it_is_given() {
+fn what_was_set_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledKvStore::open(dir.path()).unwrap();
     let large = "x".repeat(2 << 20);
@@ -13,7 +13,7 @@ fn keeps_what_it_is_given() {
     store.remove("b".to_owned()).unwrap();
     assert!(matches!(store.remove("b".to_owned()), Err(KvsError::KeyNotFound)));
     store.sync().unwrap();
-    assert_eq!(store.synced_blobs.borrow().len(), 1);
+    assert_eq!(store.files.synced_blobs.lock().unwrap().len(), 1);
     drop(store);
     let store = SledKvStore::open(dir.path()).unwrap();
     assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("1"));
@@ -22,16 +22,7 @@ fn keeps_what_it_is_given() {
 }
 
 #[test]
-fn a_second_handle_is_told_who_has_the_first() {
-    let dir = tempfile::tempdir().unwrap();
-    let _first = SledKvStore::open(dir.path()).unwrap();
-    let error = SledKvStore::open(dir.path()).unwrap_err();
-    let me = std::process::id();
-    assert!(matches!(error, KvsError::InUse { pid: Some(pid), .. } if pid == me));
-}
-
-#[test]
-fn nobody_else_may_read_its_files() {
+fn only_the_owner_may_read_sleds_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sled");
     let store = SledKvStore::open(&path).unwrap();
@@ -50,21 +41,49 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// With sled's directory of blobs gone, an fsync fails, also in the background.
 #[test]
-fn after_a_failed_sync_no_write_is_accepted() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = SledKvStore::open(dir.path()).unwrap();
-    store.set("a".to_owned(), "1".to_owned()).unwrap();
-    fs::remove_dir_all(dir.path().join("blobs")).unwrap();
-    assert!(store.sync().is_err());
-    for refused in [store.set("a".to_owned(), "2".to_owned()), store.sync(), store.flush()] {
-        assert!(matches!(refused, Err(KvsError::WritesRefused { .. })));
+fn after_a_failed_sync_every_call_of_sled_fails() {
+    for in_background in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledKvStore::open(dir.path()).unwrap();
+        store.set("a".to_owned(), "1".to_owned()).unwrap();
+        fs::remove_dir_all(dir.path().join("blobs")).unwrap();
+        if in_background {
+            store.sync_in_background().unwrap();
+            while store.maintain().is_ok_and(|is_running| is_running) {
+                std::thread::yield_now();
+            }
+        } else {
+            assert!(matches!(store.sync(), Err(KvsError::Io { .. })));
+        }
+        for result in [
+            store.set("a".to_owned(), "2".to_owned()),
+            store.get("a".to_owned()).map(drop),
+            store.scan(None).map(drop),
+            store.sync(),
+            store.flush(),
+            store.maintain().map(drop),
+        ] {
+            assert!(matches!(result, Err(KvsError::Failed { .. })), "{result:?}");
+        }
     }
-    assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("1"));
 }
 
 #[test]
-fn it_tells_its_syncs_and_its_size() {
+fn an_export_loads_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledKvStore::open(dir.path()).unwrap();
+    store.set("b c".to_owned(), "2".to_owned()).unwrap();
+    store.set("a".to_owned(), "1\n".to_owned()).unwrap();
+    drop(store);
+    let mut out = Vec::new();
+    assert_eq!(export(dir.path(), &mut out, &mut |_| {}).unwrap(), 0);
+    assert_eq!(String::from_utf8(out).unwrap(), "SET a \"1\\n\"\nSET \"b c\" 2\n");
+}
+
+#[test]
+fn stats_have_syncs_and_size() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledKvStore::open(dir.path()).unwrap();
     store.set("a".to_owned(), "1".to_owned()).unwrap();
@@ -77,26 +96,23 @@ fn it_tells_its_syncs_and_its_size() {
 }
 
 #[test]
-fn a_file_that_is_gone_meanwhile_is_no_failure_and_any_other_is() {
+fn a_file_that_sled_removes_meanwhile_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
-    let failed = |kind: io::ErrorKind| unless_gone(Err(kind.into()));
-    assert_eq!(failed(io::ErrorKind::NotFound).unwrap(), None);
-    assert_eq!(unless_gone(sync_private(&dir.path().join("gone"))).unwrap(), None);
-    assert_eq!(unless_gone(sync_private(dir.path())).unwrap(), Some(()));
-    assert!(failed(io::ErrorKind::PermissionDenied).is_err());
+    assert!(!sync_file(&dir.path().join("gone")).unwrap());
+    assert!(sync_file(dir.path()).unwrap());
 }
 
-/// A handle that was dropped lets go of sled's own lock a little later.
+/// The threads of a handle that was dropped release sled's lock a little later.
 #[test]
-fn a_lock_that_is_still_held_is_waited_for_and_no_other_failure_is() {
+fn only_a_held_lock_is_waited_for() {
     let failure = |text: &str| Err(sled::Error::Io(io::Error::other(text.to_owned())));
     let tries = Cell::new(0);
     let open = |wanted: u32, text: &str| {
         tries.set(tries.get() + 1);
         if tries.get() == wanted { Ok(()) } else { failure(text) }
     };
-    await_lock(|| open(3, "could not acquire lock on \"db\"")).unwrap();
+    retry_while_locked(|| open(3, "could not acquire lock on \"db\"")).unwrap();
     assert_eq!(tries.take(), 3);
-    assert!(await_lock(|| open(3, "permission denied")).is_err());
+    assert!(retry_while_locked(|| open(3, "permission denied")).is_err());
     assert_eq!(tries.take(), 1);
 }

@@ -199,7 +199,7 @@ fn engine_errors_have_codes() {
     let too_large = KvsError::TooLarge { what: "a key", len: 9, max: 8 };
     assert_eq!(Fault::from(&too_large).code, Code::TooLong);
     assert_eq!(Fault::from(&KvsError::BadCursor("x".to_owned())).code, Code::Syntax);
-    let refused = KvsError::WritesRefused { cause: "why".to_owned() };
+    let refused = KvsError::Failed { cause: "why".to_owned() };
     assert_eq!(Fault::from(&refused).code, Code::Storage);
 }
 

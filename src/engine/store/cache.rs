@@ -71,6 +71,9 @@ impl Cache {
         location: Location,
         read: impl Fn(&mut [u8], u64) -> Result<usize>,
     ) -> Result<&[u8]> {
+        if self.record.capacity() > RECORD_BUFFER_BYTES_MAX {
+            self.record = Vec::new();
+        }
         let Location { segment, offset, len } = location;
         let (start, len) = (offset as usize % BLOCK_BYTES, len as usize);
         let block = offset / BLOCK_BYTES as u32;
@@ -99,9 +102,6 @@ impl Cache {
         offset: u64,
         read: impl Fn(&mut [u8], u64) -> Result<usize>,
     ) -> Result<&[u8]> {
-        if self.record.capacity() > RECORD_BUFFER_BYTES_MAX {
-            self.record = Vec::new();
-        }
         self.record.resize(len, 0);
         let filled = read(&mut self.record, offset)?;
         Ok(&self.record[..filled])
@@ -233,7 +233,7 @@ mod tests {
     /// A cache of two segments that have four blocks each and a little of a fifth, and
     /// all these in it; fails unless each was read once, however often it is wanted.
     fn full_cache() -> Cache {
-        let mut cache = Cache::new(10 * BLOCK_BYTES, 4 * BLOCK_BYTES as u64).unwrap();
+        let mut cache = Cache::new(12 * BLOCK_BYTES, 4 * BLOCK_BYTES as u64).unwrap();
         let reads = Cell::new(0);
         for (segment, block) in (0..30).map(|nth| (1 + nth / 5 % 2, nth % 5)) {
             let read = |buffer: &mut [u8], at: u64| {

@@ -37,7 +37,8 @@ use super::fs::{Fs, FsFile};
 use super::index::{Fingerprint, Location};
 use super::log::Space;
 use super::reader::{Reader, Source};
-use super::record::{Kind, Position, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES};
+use super::record::{CHECKPOINT_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::record::{Kind, Position, RecordHeader};
 use crate::error::{KvsError, Result};
 use crate::logger;
 
@@ -57,10 +58,11 @@ const READ_BYTES: usize = 2 * STEP_BYTES;
 /// Bytes behind a step that it may look at: the header and key of its last record.
 const LAST_RECORD_BYTES: usize = 512;
 /// When space is short, compaction is due from this part of a segment on ..
-const SHORT_OF_SPACE_PART: u64 = 8;
-/// .. and what headers and checkpoints take of each segment. Cleaning does not
-/// give that back.
-const SEGMENT_OVERHEAD_BYTES: u64 = 128;
+const SHORT_OF_SPACE_PART: u64 = 16;
+/// .. and what each segment has beside sets and removes: its header, the last
+/// checkpoint, and a `Cleaned` record. Cleaning does not give that back.
+const SEGMENT_OVERHEAD_BYTES: u64 =
+    (SEGMENT_HEADER_BYTES + CHECKPOINT_BYTES_MAX + RECORD_HEADER_BYTES + 4) as u64;
 
 /// How far compaction is.
 pub(super) struct Compaction {
@@ -130,10 +132,18 @@ impl<D: Fs> Inner<D> {
         }
         let dead = self.dead_bytes();
         if self.log.is_space_short() {
-            let overhead = SEGMENT_OVERHEAD_BYTES * self.log.segment_count() as u64;
-            return dead >= self.log.segment_bytes() / SHORT_OF_SPACE_PART + overhead;
+            return self.is_cleaning_possible(dead);
         }
         dead >= self.options.compact_threshold_bytes.max(self.kept_bytes() / 2)
+    }
+
+    /// Returns true if cleaning gives space back while space is short: if enough is
+    /// dead, and the copies of the oldest segment fit into what the reserve has left.
+    fn is_cleaning_possible(&self, dead: u64) -> bool {
+        let overhead = SEGMENT_OVERHEAD_BYTES * self.log.segment_count() as u64;
+        let oldest = self.log.older(self.compaction.cleaned.len()).unwrap_or(self.log.active());
+        dead >= self.log.segment_bytes() / SHORT_OF_SPACE_PART + overhead
+            && oldest.live + 2 * SEGMENT_OVERHEAD_BYTES <= self.log.reserve_left()
     }
 
     /// Cleans what is owed, at most one call's share. Everything staged is written.
@@ -266,8 +276,13 @@ impl<D: Fs> Inner<D> {
         Ok(())
     }
 
-    /// Removes segments whose copies are on disk, and has the others' fsynced.
+    /// Removes segments whose copies are on disk, and has the others' fsynced. Waits
+    /// for that while space is short.
     pub(super) fn remove_cleaned(&mut self) -> Result<()> {
+        let is_short = self.log.is_space_short() && !self.compaction.cleaned.is_empty();
+        if is_short {
+            self.log.sync()?;
+        }
         while let Some((position, _)) = self.compaction.cleaned.front() {
             if *position > self.log.synced() {
                 self.log.start_sync(true);
@@ -276,7 +291,7 @@ impl<D: Fs> Inner<D> {
             self.log.remove_oldest()?;
             self.compaction.cleaned.pop_front();
         }
-        Ok(())
+        if is_short { self.log.finish_removals() } else { Ok(()) }
     }
 
     /// Cleans at least one segment, if compaction is due, when a store is opened.

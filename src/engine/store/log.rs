@@ -54,8 +54,10 @@ pub(super) const UNSYNCED_SEGMENTS_MAX: u32 = 4;
 /// Segments that are open for reading at a time: few beside the 1,024
 /// descriptors that a process commonly has.
 pub(super) const OPEN_FILES_MAX: usize = 128;
-/// The reserve is larger than a segment by this part of one, for tombstones.
+/// The reserve is larger than a segment by this part of one and these bytes, for
+/// tombstones.
 const RESERVE_TOMBSTONES_PART: u64 = 8;
+const RESERVE_TOMBSTONES_BYTES: u64 = 4 << 10;
 
 /// Who asks for space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,11 +235,10 @@ impl<D: Fs> Log<D> {
         if end <= self.active.allocated {
             return Ok(());
         }
-        if space == Space::Shared {
-            self.fill_reserve()?;
-        }
+        self.prepare_reserve(space)?;
         let chunk = (self.active.allocated + PREALLOCATE_BYTES).min(self.segment_bytes);
-        match allocate(&mut self.active, &mut self.reserve, end, chunk, space) {
+        let total = self.total_bytes();
+        match allocate(&mut self.active, (&mut self.reserve, total), end, chunk, space) {
             // A limit on the size of files. The next file has room for it.
             Err(error) if is_too_large(&error) && start > SEGMENT_HEADER_BYTES as u64 => {
                 self.rotate(len, space)
@@ -246,9 +247,23 @@ impl<D: Fs> Log<D> {
         }
     }
 
+    /// Makes the reserve as large as it has to be before space is preallocated. For
+    /// removals and cleaning, as large as it can be: they use it next.
+    fn prepare_reserve(&mut self, space: Space) -> Result<()> {
+        match space {
+            Space::Shared => self.fill_reserve(),
+            Space::Reserved if !self.reserve.is_released() => {
+                let _ = self.fill_reserve();
+                self.check()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the reserve whole.
     fn fill_reserve(&mut self) -> Result<()> {
-        let most = self.segment_bytes + self.segment_bytes / RESERVE_TOMBSTONES_PART;
+        let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_PART + RESERVE_TOMBSTONES_BYTES;
+        let most = self.segment_bytes + tombstones;
         let filled = self.reserve.fill(&self.directory, most.min(self.total_bytes()));
         self.fail_if_moved(filled)
     }
@@ -271,6 +286,9 @@ impl<D: Fs> Log<D> {
             previous_len: self.active.len + CHECKPOINT_BYTES_MAX as u32,
             salt: random_u64() as u32,
         };
+        // The store may have been opened with a segment that was full already.
+        let (total, end) = (self.total_bytes(), header.previous_len.into());
+        allocate(&mut self.active, (&mut self.reserve, total), end, end, space)?;
         let next = self.create_segment(&header, len, space);
         let next = self.fail_if_moved(next)?;
         self.end_segment(header.salt)?;
@@ -298,15 +316,19 @@ impl<D: Fs> Log<D> {
         len: usize,
         space: Space,
     ) -> Result<Segment<D::File>> {
-        if space == Space::Shared {
-            self.fill_reserve()?;
-        }
+        self.prepare_reserve(space)?;
+        let total = self.total_bytes();
         let path = self.directory.segment_path(header.number);
-        let file = self.directory.create(&path)?;
+        let file = match self.directory.create(&path) {
+            Err(error) if may_release(&error, (&mut self.reserve, total), space) => {
+                self.directory.create(&path)?
+            }
+            created => created?,
+        };
         let end = (SEGMENT_HEADER_BYTES + len + CHECKPOINT_BYTES_MAX) as u64;
         let chunk = PREALLOCATE_BYTES.min(self.segment_bytes);
         let mut segment = Segment::new(path.clone(), file, header);
-        let created = allocate(&mut segment, &mut self.reserve, end, chunk, space)
+        let created = allocate(&mut segment, (&mut self.reserve, total), end, chunk, space)
             .and_then(|()| segment.write_header(header));
         created.map(|()| segment).or_else(|error| {
             let removed = self.directory.remove(&path);
@@ -397,13 +419,17 @@ impl<D: Fs> Log<D> {
     /// Closes the files that were opened first, if too many are open. A file that
     /// is not fsynced yet stays open for that.
     fn close_files(&mut self) {
-        while self.opened.len() > OPEN_FILES_MAX {
+        for _ in 0..self.opened.len() {
+            if self.opened.len() <= OPEN_FILES_MAX {
+                return;
+            }
             let Some(number) = self.opened.pop_front() else { return };
             let Some(at) = self.older_index(number) else { continue };
             if number >= self.synced.segment {
-                return self.opened.push_front(number);
+                self.opened.push_back(number);
+            } else {
+                self.older[at].file = None;
             }
-            self.older[at].file = None;
         }
     }
 
@@ -472,6 +498,11 @@ impl<D: Fs> Log<D> {
         self.reserve.is_released()
     }
 
+    /// Bytes that removals and cleaning may still take from the reserve.
+    pub(super) fn reserve_left(&self) -> u64 {
+        self.reserve.left(self.total_bytes())
+    }
+
     /// Fsyncs that were waited for.
     pub(super) fn syncs(&self) -> u64 {
         self.syncs
@@ -479,10 +510,10 @@ impl<D: Fs> Log<D> {
 }
 
 /// Preallocates space up to `chunk`, or at least up to `end`. A removal or cleaning
-/// may use the reserve.
+/// may use the reserve, which comes with the bytes of the log.
 fn allocate<F: FsFile>(
     segment: &mut Segment<F>,
-    reserve: &mut Reserve<F>,
+    reserve: (&mut Reserve<F>, u64),
     end: u64,
     chunk: u64,
     space: Space,
@@ -490,9 +521,20 @@ fn allocate<F: FsFile>(
     let wanted = end.max(chunk);
     match segment.preallocate(wanted) {
         Err(_) if segment.allocated >= end => Ok(()),
-        Err(_) if space == Space::Reserved && reserve.release() => segment.preallocate(end),
+        Err(error) if may_release(&error, reserve, space) => segment.preallocate(end),
         allocated => allocated,
     }
+}
+
+/// Releases the reserve if that can help. Returns true if it has.
+fn may_release<F: FsFile>(
+    error: &KvsError,
+    (reserve, log_bytes): (&mut Reserve<F>, u64),
+    space: Space,
+) -> bool {
+    let KvsError::Io { source, .. } = error else { return false };
+    let is_full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    is_full && space == Space::Reserved && reserve.release(log_bytes)
 }
 
 /// Returns true if an error says that a file would be too large.

@@ -314,7 +314,14 @@ impl<D: Fs> Inner<D> {
         if self.index.get(fingerprint).is_none() {
             return Err(KvsError::KeyNotFound);
         }
-        let location = self.log.stage(Kind::Remove, key, b"", Space::Reserved)?;
+        let location = match self.log.stage(Kind::Remove, key, b"", Space::Reserved) {
+            // Segments that are cleaned may be what fills the disk.
+            Err(_) if self.log.is_space_short() => {
+                self.remove_cleaned()?;
+                self.log.stage(Kind::Remove, key, b"", Space::Reserved)?
+            }
+            staged => staged?,
+        };
         self.compaction.owe(location.len.into());
         self.updates.push((fingerprint, None));
         self.end_write()

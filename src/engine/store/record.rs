@@ -29,7 +29,7 @@
 //! `set a 1` as the first record after an fsync, with salt 0:
 //!
 //! ```text
-//! 65 e3 17 59 | fc 52 ab 4f | 81 | 01 00 00 | 01 00 00 00 | 61 | 31
+//! 2b 71 e2 36 | 11 00 d7 a0 | 81 | 01 00 00 | 01 00 00 00 | 61 | 31
 //! ```
 //!
 //! | kind | number | key | value |

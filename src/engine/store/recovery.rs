@@ -239,6 +239,7 @@ impl Replay {
         let source = segment.source(file, salt);
         let stated_len = stated_len(found, at);
         self.live.push(0);
+        self.next_salt = None;
         let mut offset = SEGMENT_HEADER_BYTES as u32;
         let reason = loop {
             if stated_len.is_some_and(|end| offset >= end) || u64::from(offset) >= source.end {

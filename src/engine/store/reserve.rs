@@ -6,9 +6,9 @@
 //! `reserve.kvs`. If a removal or cleaning finds the disk full, the file is
 //! emptied, and that space is theirs. Sets fail until the reserve is whole again.
 //!
-//! The reserve has the size of a segment (plus an eighth for tombstones), as that
-//! is what cleaning one segment can need, but never more than the log. It is
-//! removed when the store is closed.
+//! The reserve has the size of a segment, as cleaning one can need that, and some
+//! space for tombstones. It is never larger than the log. It is removed when the
+//! store is closed.
 //!
 //! Not here: when space is short ([`log`](super::log)).
 //!
@@ -34,8 +34,9 @@ pub(super) struct Reserve<F> {
     file: Option<F>,
     /// Bytes of the file.
     len: u64,
-    /// Whether the space was given to removals and cleaning.
-    released: bool,
+    /// Set while the space belongs to removals and cleaning: its size, and the bytes of
+    /// the log when it was released.
+    released: Option<(u64, u64)>,
 }
 
 impl<F: FsFile> Reserve<F> {
@@ -50,12 +51,17 @@ impl<F: FsFile> Reserve<F> {
         };
         let context = format!("cannot read the length of {}", path.display());
         let len = file.as_ref().map_or(Ok(0), FsFile::len).map_err(KvsError::io(context))?;
-        Ok(Reserve { path, file, len, released: false })
+        Ok(Reserve { path, file, len, released: None })
     }
 
     /// Returns true if the space was released and is not back yet.
     pub(super) fn is_released(&self) -> bool {
-        self.released
+        self.released.is_some()
+    }
+
+    /// Bytes of the released space that are left, when the log has so many bytes.
+    pub(super) fn left(&self, log_bytes: u64) -> u64 {
+        self.released.map_or(0, |(size, before)| (size + before).saturating_sub(log_bytes))
     }
 
     /// Makes the reserve `target` bytes long, if it is shorter.
@@ -79,16 +85,19 @@ impl<F: FsFile> Reserve<F> {
                 }
             }
         }
-        self.released = false;
+        self.released = None;
         Ok(())
     }
 
     /// Frees the space for a removal or for cleaning. Returns false if there is none.
-    pub(super) fn release(&mut self) -> bool {
-        self.released = true;
-        let freed = self.file.as_ref().is_some_and(|file| self.len > 0 && file.truncate(0).is_ok());
+    pub(super) fn release(&mut self, log_bytes: u64) -> bool {
+        let size = self.len;
+        let freed = self.file.as_ref().is_some_and(|file| size > 0 && file.truncate(0).is_ok());
         if freed {
             self.len = 0;
+        }
+        if self.released.is_none() {
+            self.released = Some((size, log_bytes));
         }
         freed
     }

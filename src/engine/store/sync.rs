@@ -160,6 +160,15 @@ impl<D: Fs> Log<D> {
         Ok(())
     }
 
+    /// Waits until the files that are due are removed, or could not be.
+    pub(super) fn finish_removals(&mut self) -> Result<()> {
+        self.wait_for_removal()?;
+        if !self.removals.is_empty() {
+            self.start_removal();
+        }
+        self.wait_for_removal()
+    }
+
     /// Writes and fsyncs everything, with a `Checkpoint` at the end, and gives
     /// unused space back.
     pub(super) fn close(&mut self) -> Result<()> {
@@ -168,11 +177,7 @@ impl<D: Fs> Log<D> {
             self.stage_checkpoint()?;
             self.write()?;
         }
-        self.wait_for_removal()?;
-        if !self.removals.is_empty() {
-            self.start_removal();
-            self.wait_for_removal()?;
-        }
+        self.finish_removals()?;
         self.reserve.remove(&self.directory)?;
         let is_trimmed = self.active.allocated == u64::from(self.active.len);
         self.active.trim()?;
