@@ -163,7 +163,8 @@ impl KvsClient {
     }
 
     /// Sends request lines, pipelined. Passes the number of each line, from 0, and its
-    /// reply line without the ending to `each`. Empty lines get no reply.
+    /// reply line without the ending to `each`. Each line in `lines` must have its
+    /// ending. Empty lines get no reply.
     pub fn pipeline<E: From<KvsError>>(
         &mut self,
         lines: &[u8],

@@ -17,10 +17,7 @@ fn every_error_names_what_failed() {
             KvsError::TooLarge { what: "a key", len: 9, max: 8 },
             "a key of 9 bytes is over the limit of 8",
         ),
-        (
-            KvsError::Failed { cause: reason() },
-            "the store failed and must be opened again: why",
-        ),
+        (KvsError::Failed { cause: reason() }, "the store failed and must be opened again: why"),
         (KvsError::BadCursor("a\n".to_owned()), "no page has the cursor 'a\\n'"),
         (
             KvsError::WrongEngine { path: path(), asked: "kvs", found: "sled" },

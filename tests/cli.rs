@@ -194,6 +194,8 @@ fn values_of_every_kind() {
     assert_eq!(client(&["--addr", &addr, "get", "--raw", "--", "-a"]), printed("--raw"));
     set(&["a", "--stdin"], b"line 1\r\n\0\x1b[2J\tline 2\n\n");
     assert_eq!(get("a"), "line 1\r\n\0\x1b[2J\tline 2\n\n");
+    set(&["dash", "--", "-"], b"");
+    assert_eq!(get("dash"), "-");
     set(&["", ""], b"");
     assert_eq!(get(""), "");
     let all: String = ('\0'..'\u{3000}').collect();
@@ -360,7 +362,7 @@ fn the_other_engine_is_refused_before_anything_is_written() {
 
 #[cfg(not(feature = "sled"))]
 #[test]
-fn an_engine_left_out_of_the_build_is_named() {
+fn an_engine_not_built_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let ran = server(dir.path(), &["--addr", "127.0.0.1:0", "--engine", "sled"]);
     let expected = "error: this kvs was built without sled: build it with `--features sled`\n";

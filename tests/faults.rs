@@ -331,7 +331,13 @@ fn a_full_disk_can_be_emptied() {
                         store = open();
                     }
                     let removed = store.remove(key.clone());
-                    assert!(removed.is_ok(), "{nth} of {} {segment_bytes} {restarts}: {removed:?} {:?} {}", keys.len(), store.stats(), disk.bytes());
+                    assert!(
+                        removed.is_ok(),
+                        "{nth} of {} {segment_bytes} {restarts}: {removed:?} {:?} {}",
+                        keys.len(),
+                        store.stats(),
+                        disk.bytes()
+                    );
                 }
                 while store.maintain().unwrap() {}
                 assert!(fill(&store, value_len).len() > keys.len() / 2);

@@ -87,14 +87,18 @@ fn disk_use_stays_within_the_bound() {
         |random, keys, _| random.below(keys).min(random.below(keys)).min(random.below(keys)) / 3,
     ];
     for choose in orders {
-        for (keys, value_len, segment_bytes) in
-            [(1_000, 100, 4 << 10), (100, 10_000, 64 << 10), (3_000, 0, 512), (20, 1 << 20, 64 << 10)]
-        {
+        for (keys, value_len, segment_bytes) in [
+            (1_000, 100, 4 << 10),
+            (100, 10_000, 64 << 10),
+            (3_000, 0, 512),
+            (20, 1 << 20, 64 << 10),
+        ] {
             let mut bounded = Bounded::new(small(segment_bytes));
             bounded.batch_bytes = value_len as u64 + 64;
             let mut random = Random::new(1);
             for nth in 0..6 * keys {
-                bounded.set(if nth < keys { nth } else { choose(&mut random, keys, nth) }, value_len);
+                bounded
+                    .set(if nth < keys { nth } else { choose(&mut random, keys, nth) }, value_len);
                 bounded.check(&format!("after {nth} sets of {value_len} bytes"));
             }
         }

@@ -60,9 +60,9 @@ BYTES may end in K, M or G. If NO_COLOR is set, the log has no colours.
 Without --auth-file, everybody who reaches the address can read, write and shut
 down. Nothing is encrypted, including the secret.
 
-Exit status: 0 after an orderly shutdown; 1 if the server cannot start, a write or
-an fsync failed, or --export or --inspect found damage; 2 if the flags are wrong;
-128+N if a second signal N interrupted the shutdown.
+Exit status: 0 after an orderly shutdown; 1 if the server cannot start, the store
+failed (as after a failed fsync), or --export or --inspect found damage; 2 if the
+flags are wrong; 128+N if a second signal N interrupted the shutdown.
 ";
 /// The text of `--version`, which the log repeats at the start.
 const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
