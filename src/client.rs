@@ -25,6 +25,8 @@ use crate::protocol::{LineEnding, REPLY_BYTES_MAX, Reply, Request, decode_reply,
 
 /// How long a request may take, unless set otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer timeouts are without a limit in practice, and overflow an `Instant`.
+const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 30);
 /// Bytes of pipelined requests that are sent before their replies are read:
 /// less than any socket's buffers, so that sending them never waits for long.
 const WINDOW_BYTES_MAX: usize = 8 << 10;
@@ -68,6 +70,7 @@ impl KvsClient {
     /// Connects to a server; connecting, and then each request, may take `timeout`.
     pub fn connect_with(addr: SocketAddr, timeout: Duration) -> Result<KvsClient> {
         let context = || format!("cannot connect to {addr}");
+        let timeout = timeout.min(TIMEOUT_MAX);
         let stream = TcpStream::connect_timeout(&addr, timeout).map_err(KvsError::io(context()))?;
         stream.set_nodelay(true).map_err(KvsError::io(context()))?;
         let (reply_bytes_max, inbox) = (REPLY_BYTES_MAX, Vec::new());

@@ -203,3 +203,10 @@ fn a_pipeline_goes_in_windows_and_keeps_order() {
     drop(client);
     server.join().unwrap();
 }
+
+#[test]
+fn a_timeout_without_a_limit_works() {
+    let (addr, server) = scripted(b"PING\n", vec![b"PONG\n".to_vec()]);
+    KvsClient::connect_with(addr, Duration::MAX).unwrap().ping().unwrap();
+    server.join().unwrap();
+}

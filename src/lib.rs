@@ -47,7 +47,7 @@
 //! | `get` reads where the index points | `engine/store/read.rs` | `a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on` |
 //! | compaction from a threshold on | `engine/store/compact.rs` | `the_directory_never_exceeds_its_bound` |
 //! | a logger on the console, address and engine at the start | `logger.rs` | `the_start_is_told_with_version_address_and_engine` |
-//! | a protocol of one's own, over `std::net` | `protocol/mod.rs` | `transcripts_are_what_happens` |
+//! | a protocol of one's own, over `std::net` | `protocol/mod.rs` | `transcripts_match` |
 //! | errors that are chained, and pass the wire | `error.rs` | `a_servers_error_comes_with_its_code` |
 //! | benches of both engines | `benches/engines.rs` | `make bench` |
 //! | shutdown by signal | `server/signal.rs` | `a_signal_is_an_orderly_end` |
@@ -96,6 +96,7 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod logger;
+mod poll;
 pub mod protocol;
 mod server;
 
@@ -108,7 +109,7 @@ pub use engine::store::fs;
 pub use engine::store::{KvStore, Options};
 pub use engine::{KvsEngine, Page};
 pub use error::{KvsError, Result};
-pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle, UnknownFsync};
+pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle};
 
 /// The specification's other name of [`KvStore`].
 pub type KvsStore = KvStore;

@@ -1,40 +1,43 @@
-//! Messages on stderr: five macros, a level, one line each.
+//! Messages on stderr: five macros and a level, one line each.
 //!
-//! A `log`-style facade and its one logger in a file. The level is global, as
-//! messages come from everywhere; it is off until [`init`] sets it, which only
-//! the binaries do, so an embedded store says nothing.
-//!
-//! Not here: argv and environment, which the binaries read.
+//! The level is global, since messages come from everywhere. It is off until
+//! [`init`] sets it. Only the binaries do, so an embedded store logs nothing.
 //!
 //! Invariants:
-//! * A message is one line, whatever it holds: control characters are escaped,
-//!   so that no peer can forge a line or drive a terminal
-//!   (`a_message_is_one_line_whatever_it_holds`).
-//! * A message is one write, so that lines of several processes do not mix. An
-//!   error of that write is ignored: there is nowhere left to tell of it.
+//! * A message is one line: control characters are escaped, so no peer can forge a
+//!   line or control a terminal (`a_message_is_one_line`).
+//! * Logging never blocks. A message that stderr cannot take at once is dropped,
+//!   and the next one that fits tells how many were
+//!   (`a_full_pipe_drops_messages_and_counts_them`). A pipe that `poll` reports as
+//!   writable takes `MESSAGE_BYTES_MAX` bytes at once. Making stderr
+//!   non-blocking would change it for all processes that share it.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How grave a message is; the greater, the less.
+use crate::poll::{self, PollFd};
+
+/// How important a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// No message is so grave: as a limit, it turns all off.
+    /// As a limit, it turns all messages off.
     Off,
-    /// Something failed that somebody has to look after.
+    /// Something failed, and somebody has to look after it.
     Error,
-    /// Something is odd and was dealt with.
+    /// Something unusual was handled.
     Warn,
-    /// What an operator wants to know of a healthy server.
+    /// What an operator wants to know about a healthy server.
     Info,
     /// Each connection.
     Debug,
-    /// Each step.
+    /// Each request.
     Trace,
 }
 
@@ -45,12 +48,18 @@ const LEVELS: [Level; 6] =
     [Level::Off, Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
 /// Terminal colours (ECMA-48 SGR) of the levels: red, yellow, green, blue, grey.
 const COLOURS: [u8; 6] = [0, 31, 33, 32, 34, 90];
+/// Maximum length of a line; the rest is cut off. It is `PIPE_BUF`: POSIX
+/// guarantees that a writable pipe takes so many bytes at once.
+const MESSAGE_BYTES_MAX: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
-/// The least grave level that is shown. `Relaxed` is enough: no other memory
-/// depends on it.
+/// The least important level that is shown. `Relaxed` is enough, because no other
+/// memory depends on it.
 static MAX_LEVEL: AtomicU8 = AtomicU8::new(Level::Off as u8);
 /// Whether level names are coloured.
 static COLOUR: AtomicBool = AtomicBool::new(false);
+/// Number of dropped messages. The lock is held from `poll` to `write`, so that no
+/// other thread fills the pipe in between.
+static DROPPED: Mutex<u64> = Mutex::new(0);
 
 impl FromStr for Level {
     type Err = String;
@@ -69,8 +78,7 @@ pub fn init(max_level: Level, colour: bool) {
     COLOUR.store(colour, Ordering::Relaxed);
 }
 
-/// Whether level names are coloured: on a terminal, unless `NO_COLOR` says
-/// something.
+/// Whether level names are coloured: on a terminal, unless `NO_COLOR` is set.
 pub fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
@@ -80,11 +88,64 @@ pub fn is_shown(level: Level) -> bool {
     level as u8 <= MAX_LEVEL.load(Ordering::Relaxed)
 }
 
-/// Shows a message; the macros call it once they know that it is wanted.
+/// Writes a message. The macros call it if the level is shown.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
-    let colour = COLOUR.load(Ordering::Relaxed);
-    let line = line(SystemTime::now(), level, colour, &message.to_string());
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let stderr = std::io::stderr();
+    let mut dropped = DROPPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    write_to(&stderr, stderr.as_raw_fd(), level, &message.to_string(), &mut dropped);
+}
+
+/// Writes a message, after one about the messages that were dropped.
+fn write_to(out: impl Write + Copy, fd: RawFd, level: Level, message: &str, dropped: &mut u64) {
+    let (now, colour) = (SystemTime::now(), COLOUR.load(Ordering::Relaxed));
+    if *dropped > 0 {
+        let text = format!("{dropped} messages were dropped, because stderr was full");
+        if write_line(out, fd, &line(now, Level::Warn, colour, &text)) {
+            *dropped = 0;
+        }
+    }
+    if !write_line(out, fd, &line(now, level, colour, message)) {
+        *dropped += 1;
+    }
+}
+
+/// Writes a line unless that would block. A write that fails counts as done: there
+/// is nowhere to report it.
+fn write_line(mut out: impl Write, fd: RawFd, line: &str) -> bool {
+    let mut fds = [PollFd::new(fd, false, true)];
+    let is_writable = poll::wait(&mut fds, Some(Duration::ZERO)).is_ok() && fds[0].is_writable();
+    if is_writable {
+        let _ = out.write_all(line.as_bytes());
+    }
+    is_writable
+}
+
+/// Limits messages that a peer, or a lasting error, can cause again and again.
+#[derive(Debug)]
+pub struct RateLimit {
+    /// Messages in a second.
+    max: u32,
+    /// Messages that are left in this second.
+    left: u32,
+    second: Instant,
+}
+
+impl RateLimit {
+    /// At most `max` messages in a second.
+    pub fn new(max: u32) -> RateLimit {
+        RateLimit { max, left: max, second: Instant::now() }
+    }
+
+    /// Calls `log`, unless there were too many messages.
+    pub fn run(&mut self, log: impl FnOnce()) {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            (self.left, self.second) = (self.max, Instant::now());
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            log();
+        }
+    }
 }
 
 /// The line of a message.
@@ -101,6 +162,8 @@ fn line(now: SystemTime, level: Level, colour: bool, message: &str) -> String {
             false => line.push(char),
         }
     }
+    let end = (0..MESSAGE_BYTES_MAX).rev().find(|end| line.is_char_boundary(*end));
+    line.truncate(end.unwrap_or_default());
     line.push('\n');
     line
 }
@@ -167,50 +230,5 @@ pub use crate::{
 };
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_is_one_line_whatever_it_holds() {
-        let now = UNIX_EPOCH + Duration::from_millis(1_795_445_045_123);
-        assert_eq!(
-            line(now, Level::Warn, false, "a\nERROR\u{1b}[2J\u{9b}\u{e9}"),
-            "2026-11-23T14:44:05.123Z WARN  a\\nERROR\\u{1b}[2J\\u{9b}\u{e9}\n"
-        );
-        assert_eq!(
-            line(now, Level::Error, true, "a"),
-            "2026-11-23T14:44:05.123Z \x1b[31mERROR\x1b[0m a\n"
-        );
-    }
-
-    #[test]
-    fn levels_are_coloured_on_a_terminal_unless_no_color_says_something() {
-        let [empty, set] = ["", "1"].map(|text| Some(OsStr::new(text)));
-        assert!(is_coloured(true, None) && is_coloured(true, empty));
-        assert!(!is_coloured(true, set) && !is_coloured(false, None));
-    }
-
-    #[test]
-    fn days_are_dates() {
-        for (days, date) in [
-            (0, (1970, 1, 1)),
-            (58, (1970, 2, 28)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(civil_from_days(days), date);
-        }
-    }
-
-    #[test]
-    fn levels_have_names_in_any_case() {
-        for (level, name) in LEVELS.into_iter().zip(NAMES) {
-            assert_eq!(name.to_uppercase().parse(), Ok(level));
-        }
-        let error = "no level is called 'x': use one of off, error, warn, info, debug, trace";
-        assert_eq!("x".parse::<Level>(), Err(error.to_owned()));
-        assert!(!is_shown(Level::Error), "a library is silent");
-    }
-}
+#[path = "logger_tests.rs"]
+mod tests;

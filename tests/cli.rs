@@ -194,9 +194,9 @@ fn a_servers_error_comes_with_its_code() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["--max-line", "64"]);
     let ran = server.client(&format!("set a {}", "x".repeat(100)));
-    let causes = "error: the server answered too-long\n\
-        caused by: the line is longer than the limit of 64 bytes\n";
-    assert_eq!(ran, failed(1, causes));
+    let error =
+        "error: the server answered too-long: the line is longer than the limit of 64 bytes\n";
+    assert_eq!(ran, failed(1, error));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn with_a_secret_nothing_is_done_for_who_does_not_say_it() {
     let dir = tempfile::tempdir().unwrap();
     let (right, wrong) = (file(dir.path(), "right", "s3 cret\r\n"), file(dir.path(), "wrong", "x"));
     let server = Server::start(dir.path(), &["--auth-file", &right]);
-    let missing = "ERR auth this server has a secret: say it first, with AUTH token\n";
+    let missing = "ERR auth this server has a secret; send it first with AUTH token\n";
     let replies = server.talk(b"SET a 1\nGET a\nSHUTDOWN\nSTATS\nPING\nAUTH x\nRM a\nQUIT\n");
     let expected =
         format!("{}PONG\nERR auth that is not the secret\n{missing}OK\n", missing.repeat(4));
@@ -256,10 +256,7 @@ fn with_a_secret_nothing_is_done_for_who_does_not_say_it() {
     assert_eq!(server.client(&format!("set a 1 --auth-file {right}")), printed(""));
     assert_eq!(server.client(&format!("get a --auth-file={right}")), printed("1\n"));
     let refused = server.client(&format!("get a --auth-file {wrong}"));
-    assert_eq!(
-        refused,
-        failed(1, "error: the server answered auth\ncaused by: that is not the secret\n")
-    );
+    assert_eq!(refused, failed(1, "error: the server answered auth: that is not the secret\n"));
     assert_eq!(server.client("get a").status, 1);
     assert_eq!(server.client(&format!("shutdown --auth-file {right}")), printed(""));
 }
@@ -278,7 +275,7 @@ fn a_secret_that_is_none_is_refused() {
         assert!(ran.status == 1 && ran.stderr.starts_with(&message), "{ran:?}");
     }
     let open = Server::start(dir.path(), &[]);
-    let answer = "ERR auth this server has no secret: everything is done without\n";
+    let answer = "ERR auth this server has no secret, so AUTH is not needed\n";
     assert_eq!(open.talk(b"AUTH x\n"), answer);
 }
 
@@ -286,7 +283,7 @@ fn a_secret_that_is_none_is_refused() {
 fn shutdown_can_be_forbidden() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["--no-shutdown"]);
-    let refused = "ERR forbidden this server ends by a signal only\nPONG\n";
+    let refused = "ERR forbidden this server stops only by a signal\nPONG\n";
     assert_eq!(server.talk(b"SHUTDOWN\nPING\n"), refused);
     server.signal("TERM");
     assert_eq!(server.wait().0.code(), Some(0));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The layers, from the innermost to the outermost. A file may import from its
 /// own layer and from those before it, and from nothing behind.
 const LAYERS: [&[&str]; 7] = [
-    &["error", "logger", "args"],
+    &["error", "poll", "logger", "args"],
     &["protocol"],
     &["engine"],
     &["server"],

@@ -1,5 +1,5 @@
-//! The protocol over real sockets: netcat sessions from files, lines cut at
-//! every byte, junk, and peers that half-close, idle, or ask for too much.
+//! The protocol over real sockets: sessions from files, lines split at every
+//! byte, junk, and peers that half-close, idle, or ask for too much.
 
 mod support;
 
@@ -10,15 +10,15 @@ use std::path::Path;
 
 use support::{Server, await_that, printed};
 
-/// A server on a new directory, which goes with it.
+/// A server on a new directory.
 fn start(flags: &[&str]) -> (tempfile::TempDir, Server) {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), flags);
     (dir, server)
 }
 
-/// Plays a transcript: sends what stands behind `> ` a line at a time, and
-/// compares each reply with what stands behind `< `.
+/// Sends the lines after `> ` with CR LF, and compares the replies with the lines
+/// after `< `.
 fn play(server: &Server, transcript: &str) {
     let mut replies = BufReader::new(server.connect());
     for line in transcript.lines() {
@@ -27,13 +27,13 @@ fn play(server: &Server, transcript: &str) {
         } else if let Some(expected) = line.strip_prefix("< ") {
             let mut reply = String::new();
             replies.read_line(&mut reply).unwrap();
-            assert_eq!(reply.trim_end_matches('\n'), expected, "in\n{transcript}");
+            assert_eq!(reply, format!("{expected}\r\n"), "in\n{transcript}");
         }
     }
 }
 
 #[test]
-fn transcripts_are_what_happens() {
+fn transcripts_match() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
     let mut count = 0;
     for entry in fs::read_dir(directory).unwrap() {
@@ -45,7 +45,7 @@ fn transcripts_are_what_happens() {
 }
 
 #[test]
-fn the_session_of_the_readme_is_what_happens() {
+fn the_readme_session_works() {
     let readme = include_str!("../README.md");
     let session = readme.split("```netcat\n").nth(1).unwrap().split("```").next().unwrap();
     let (_dir, server) = start(&[]);
@@ -60,9 +60,9 @@ fn the_session_of_the_readme_is_what_happens() {
 }
 
 #[test]
-fn lines_may_come_cut_at_every_byte_or_all_at_once() {
-    let requests = "SET a \"x y\"\r\nGET a\n\n\r\nGET b\r\nFROB\nRM a\nPING\n".as_bytes();
-    let replies = "OK\nVALUE \"x y\"\nNOT_FOUND\n\
+fn replies_do_not_depend_on_splits_of_the_input() {
+    let requests = " SET a \"x y\"\r\n\tGET a\n\n\r\nGET b\r\nFROB\nRM a\nPING\n".as_bytes();
+    let replies = "OK\r\nVALUE \"x y\"\nNOT_FOUND\r\n\
         ERR unknown-verb no verb is called 'FROB'; HELP lists them\nOK\nPONG\n";
     let (_dir, server) = start(&["--fsync", "never"]);
     for cut in 0..=requests.len() {
@@ -83,30 +83,31 @@ fn lines_may_come_cut_at_every_byte_or_all_at_once() {
 }
 
 #[test]
-fn a_line_cut_off_by_the_end_is_never_carried_out() {
+fn a_line_without_an_end_is_not_executed() {
     let (_dir, server) = start(&[]);
     let replies = server.talk(b"SET a 1\nSET a 2");
-    let fault = "ERR incomplete the input ended within this line, so it was not carried out\n";
+    let fault = "ERR incomplete the input ended within this line, so it was not executed\n";
     assert_eq!(replies, format!("OK\n{fault}"));
     assert_eq!(server.talk(b"GET a\n"), "VALUE 1\n");
 }
 
 #[test]
-fn a_line_that_is_too_long_is_skipped() {
+fn a_line_over_the_limit_is_skipped() {
     let (_dir, server) = start(&["--max-line", "64"]);
     let fault = "ERR too-long the line is longer than the limit of 64 bytes\n";
     for len in [65, 66, 1_000, 200_000] {
         let line = "x".repeat(len);
         let requests = format!("SET a 1\n{line}\nGET a\n{line}\r\nGET a\n");
         let replies = server.talk(requests.as_bytes());
-        assert_eq!(replies, format!("OK\n{fault}VALUE 1\n{fault}VALUE 1\n"), "{len}");
+        let with_cr = fault.replace('\n', "\r\n");
+        assert_eq!(replies, format!("OK\n{fault}VALUE 1\n{with_cr}VALUE 1\n"), "{len}");
     }
     let longest = format!("SET a {}", "x".repeat(58));
-    assert_eq!(server.talk(format!("{longest}\r\n{longest}\n").as_bytes()), "OK\nOK\n");
+    assert_eq!(server.talk(format!("{longest}\r\n{longest}\n").as_bytes()), "OK\r\nOK\n");
 }
 
 #[test]
-fn ten_gets_of_a_large_value_all_come_back_after_a_half_close() {
+fn large_replies_arrive_after_a_half_close() {
     let (_dir, server) = start(&["--max-line", "2M"]);
     let value = "v".repeat(1_000_000);
     assert_eq!(server.talk(format!("SET big {value}\n").as_bytes()), "OK\n");
@@ -115,7 +116,7 @@ fn ten_gets_of_a_large_value_all_come_back_after_a_half_close() {
 }
 
 #[test]
-fn junk_is_answered_line_by_line_and_never_stops_the_server() {
+fn junk_is_answered_line_by_line() {
     let (_dir, server) = start(&["--fsync", "never"]);
     let mut random = 99u64;
     for _ in 0..200 {
@@ -138,17 +139,20 @@ fn junk_is_answered_line_by_line_and_never_stops_the_server() {
 }
 
 #[test]
-fn a_web_page_cannot_drive_the_server() {
+fn a_web_page_cannot_control_the_server() {
     let (_dir, server) = start(&[]);
     for head in ["POST / HTTP/1.1", "GET / HTTP/1.1", "Host: 127.0.0.1"] {
         let replies = server.talk(format!("{head}\r\nSET a 1\r\nSHUTDOWN\r\n").as_bytes());
-        assert_eq!(replies, "ERR http this is no web server; the connection ends\n", "{head}");
+        assert_eq!(
+            replies, "ERR http this is not a web server; the connection closes\r\n",
+            "{head}"
+        );
     }
     assert_eq!(server.talk(b"GET a\n"), "NOT_FOUND\n");
 }
 
 #[test]
-fn a_web_page_cannot_drive_the_server_by_lines_that_are_too_long() {
+fn a_web_page_cannot_use_long_lines_either() {
     let (_dir, server) = start(&["--max-line", "64"]);
     let (path, name) = ("x".repeat(100), "x".repeat(5_000));
     let heads = [
@@ -158,20 +162,20 @@ fn a_web_page_cannot_drive_the_server_by_lines_that_are_too_long() {
     for head in heads {
         let replies = server.talk(format!("{head}\r\nSET a 1\r\nSHUTDOWN\r\n").as_bytes());
         let last = replies.lines().last().unwrap();
-        assert_eq!(last, "ERR http this is no web server; the connection ends", "{head}");
+        assert_eq!(last, "ERR http this is not a web server; the connection closes", "{head}");
     }
     assert_eq!(server.talk(b"GET a\n"), "NOT_FOUND\n");
 }
 
 #[test]
-fn nothing_after_quit_is_looked_at() {
+fn nothing_after_quit_is_executed() {
     let (_dir, server) = start(&[]);
     assert_eq!(server.talk(b"QUIT\nSET a 1\n"), "OK\n");
     assert_eq!(server.talk(b"GET a\n"), "NOT_FOUND\n");
 }
 
 #[test]
-fn shutdown_is_answered_when_all_is_over() {
+fn shutdown_frees_port_and_directory() {
     let (dir, server) = start(&["--fsync", "never"]);
     let mut idle = server.connect();
     let addr = server.addr;
@@ -184,7 +188,7 @@ fn shutdown_is_answered_when_all_is_over() {
 }
 
 #[test]
-fn an_idle_client_and_half_a_line_make_nobody_wait() {
+fn an_unfinished_line_delays_nobody() {
     let (_dir, server) = start(&[]);
     let _idle = server.connect();
     let mut half = server.connect();
@@ -199,7 +203,7 @@ fn an_idle_client_and_half_a_line_make_nobody_wait() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_read_and_costs_the_others_nothing() {
+fn a_client_that_never_reads_delays_nobody() {
     let (_dir, server) = start(&[]);
     let value = "v".repeat(500_000);
     server.talk(format!("SET big {value}\n").as_bytes());
@@ -215,19 +219,19 @@ fn a_client_that_does_not_read_is_not_read_and_costs_the_others_nothing() {
 }
 
 #[test]
-fn one_client_too_many_is_told_so() {
+fn one_client_too_many_is_refused() {
     let (_dir, server) = start(&["--max-clients", "2"]);
     let (first, mut second) = (server.connect(), server.connect());
     second.write_all(b"PING\n").unwrap();
     second.read_exact(&mut [0; 5]).unwrap();
-    let busy = "ERR busy the server serves 2 clients, which is its limit\n";
+    let busy = "ERR busy the server has 2 clients, which is its limit\n";
     assert_eq!(server.talk(b"PING\n"), busy);
     drop(first);
-    await_that("a free place", || server.talk(b"PING\n") == "PONG\n");
+    await_that("a free slot", || server.talk(b"PING\n") == "PONG\n");
 }
 
 #[test]
-fn peers_that_vanish_leave_nothing_behind() {
+fn abrupt_disconnects_leave_nothing_behind() {
     let (_dir, server) = start(&["--fsync", "never"]);
     for round in 0..300 {
         let mut stream = server.connect();
@@ -239,4 +243,34 @@ fn peers_that_vanish_leave_nothing_behind() {
     }
     let is_alone = || server.talk(b"STATS\n").contains(" clients=1 ");
     await_that("the end of all other clients", is_alone);
+}
+
+#[test]
+fn json_strings_are_understood_both_ways() {
+    let (_dir, server) = start(&[]);
+    // Output of Python's json.dumps, with and without ensure_ascii.
+    for (sent, returned) in [
+        (r#""k\u00e9""#, "k\u{e9}"),
+        (r#""a\/b\ud83d\ude00""#, "a/b\u{1f600}"),
+        ("\"\u{7f}\u{9b} \\u0000\"", r#""\u007f\u009b \u0000""#),
+        (r#""\b\f\n\r\t\"\\""#, r#""\b\f\n\r\t\"\\""#),
+    ] {
+        let replies = server.talk(format!("SET a {sent}\nGET a\n").as_bytes());
+        assert_eq!(replies, format!("OK\nVALUE {returned}\n"));
+    }
+    for lone in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\x41""#, r#""\u{e9}""#] {
+        assert!(server.talk(format!("SET a {lone}\n").as_bytes()).starts_with("ERR syntax "));
+    }
+}
+
+#[test]
+fn stats_names_engine_policy_version_and_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a b");
+    std::fs::create_dir(&path).unwrap();
+    let server = Server::start(&path, &["--fsync", "never"]);
+    let stats = server.talk(b"STATS\n");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(stats.starts_with(&format!("STATS version={version} engine=kvs fsync=never ")));
+    assert!(stats.contains(&format!(" directory=\"{}", path.canonicalize().unwrap().display())));
 }

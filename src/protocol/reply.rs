@@ -55,6 +55,11 @@ impl Fault {
         Fault { code, messages: vec![message.into()] }
     }
 
+    /// The fault for HTTP, which closes the connection.
+    pub(crate) fn http() -> Fault {
+        Fault::new(Code::Http, "this is not a web server; the connection closes")
+    }
+
     /// Whether the server closes the connection after this fault.
     pub fn closes(&self) -> bool {
         self.code == Code::Http

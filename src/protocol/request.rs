@@ -88,14 +88,14 @@ pub fn decode_request(line: &[u8]) -> std::result::Result<Request<'_>, Fault> {
             ),
         )),
     };
-    request.map_err(|fault| if looks_like_http(line) { http_fault() } else { fault })
+    request.map_err(|fault| if looks_like_http(line) { Fault::http() } else { fault })
 }
 
 /// The fault for a line over the limit that begins like HTTP. Without it, a web
 /// page could send a long line first to have later lines executed. Five bytes
 /// are enough to tell; under a smaller limit no request fits that changes data.
 pub(crate) fn decode_beginning(begins: &[u8]) -> Option<Fault> {
-    begins_like_http(begins).then(http_fault)
+    begins_like_http(begins).then(Fault::http)
 }
 
 /// Decodes a line of UTF-8 as a request.
@@ -162,11 +162,6 @@ fn unknown_verb(verb: &str) -> Fault {
     }
     let shown: String = verb.chars().take(SHOWN_CHARS_MAX).collect();
     Fault::new(Code::UnknownVerb, format!("no verb is called '{shown}'; HELP lists them"))
-}
-
-/// The fault after which the connection closes.
-fn http_fault() -> Fault {
-    Fault::new(Code::Http, "this is not a web server; the connection closes")
 }
 
 /// Whether a line that is not a request looks like the first line of HTTP.

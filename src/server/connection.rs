@@ -1,291 +1,277 @@
-//! One client: bytes in, lines executed, bytes out, and its end.
+//! One client: reads bytes, executes lines, sends replies, and closes.
 //!
-//! Generic over the socket, so that everything here is tested without one.
-//! Not here: what a request does, when writes are safe, other clients.
+//! Generic over the socket, so that tests need none. The event loop calls
+//! [`send`](Connection::send) only after the commit of the iteration.
 //!
-//! A turn is a transaction: nothing that it executes is final, and none of its
-//! replies is sent, before [`commit`](Connection::commit). When the engine
-//! could not keep the turn's writes, [`rollback`](Connection::rollback) has the
-//! same lines executed once more.
+//! A connection that ends is closed for writing and then *lingers*: it drops
+//! input until the client closes too. A socket that is closed with unread input
+//! is reset, and a reset can destroy replies that the client has not read
+//! (`the_last_reply_survives_unread_input`).
 //!
-//! After the last line, what is left is sent; then it lingers ([`life`](super::life)).
+//! Invariants:
+//! * Nothing is read while a line waits for execution, or while too many replies
+//!   wait to be sent. So the buffers are bounded
+//!   (`a_client_that_does_not_read_is_not_read`).
+//! * In one iteration a connection is read at most `read_bytes_max` bytes. This
+//!   limit makes the event loop fair (`an_iteration_reads_a_limited_share`).
 
-use std::time::Instant;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use super::group::{Asked, keys, take_group};
-use super::inbox::{Inbox, Place};
-use super::life::{FAREWELL_READS_MAX, Life, Phase, Socket, State};
-use super::options::ServerOptions;
-use super::outbox::{Outbox, is_transient};
-use super::outcome::{Answer, Outcome, outcome_of};
-use super::secret::Trust;
-use crate::protocol::Reply;
+use super::ServerOptions;
+use super::execute::{Action, Executor, UNAUTHENTICATED_LINE_BYTES_MAX};
+use super::input::{Input, Line, Position};
+use super::output::{Output, is_transient};
+use crate::engine::KvsEngine;
+use crate::protocol::{LineEnding, Reply, Request};
+
+/// How long a connection lingers: some round trips of a slow network.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How many bytes it drops meanwhile: more than can be in transit.
+const LINGER_BYTES: usize = 4 << 20;
+/// Number of lines that are decoded together, so that the engine can look up
+/// their keys together.
+const GROUP_LINES_MAX: usize = 32;
+
+/// A socket that can be closed for writing only.
+pub(super) trait Socket: Read + Write {
+    fn close_output(&mut self) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn close_output(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// The stages of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionState {
+    /// Executes requests.
+    Open,
+    /// Executes nothing more, and closes when all replies are sent.
+    Closing,
+    /// Waits for the reply to `SHUTDOWN`, which will end like this.
+    AwaitingShutdown(LineEnding),
+    /// Everything is sent. Input is dropped until the client closes.
+    Lingering { until: Instant, bytes_left: usize },
+    /// To be removed.
+    Closed,
+}
+
+use ConnectionState::{AwaitingShutdown, Closed, Closing, Lingering, Open};
 
 /// One client.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
-    /// What it is connected by.
     socket: S,
-    /// What it sent.
-    inbox: Inbox,
-    /// What it is to be sent.
-    outbox: Outbox,
-    /// Bytes of waiting replies above which no line is executed.
-    outbox_bytes_max: usize,
-    /// Bytes of a line, for the message that says it is too long.
-    line_bytes_max: usize,
-    /// As this turn's lines have left it. Whether to read and to execute goes by
-    /// this: a line is executed in view of those before it.
-    state: State,
-    /// As of the last commit. What the peer gets to see goes by this, its last
-    /// reply and the end: a rollback may still undo the other.
-    committed: State,
-    /// What can still be done with the socket.
-    life: Life,
+    pub(super) peer: SocketAddr,
+    options: Rc<ServerOptions>,
+    input: Input,
+    output: Output,
+    authenticated: bool,
+    state: ConnectionState,
+    /// Whether the last poll found input.
+    is_readable: bool,
+    /// Bytes that may still be read in this iteration.
+    read_bytes_left: usize,
 }
 
 impl<S: Socket> Connection<S> {
-    /// A new client.
-    pub(super) fn new(socket: S, options: &ServerOptions) -> Connection<S> {
-        let trust = Trust::of_new(options.secret.as_ref());
-        let state = State { phase: Phase::Serving, trust };
+    pub(super) fn new(socket: S, peer: SocketAddr, options: &Rc<ServerOptions>) -> Connection<S> {
         Connection {
             socket,
-            inbox: Inbox::new(options.line_bytes_max),
-            outbox: Outbox::default(),
-            outbox_bytes_max: options.outbox_bytes_max,
-            line_bytes_max: options.line_bytes_max,
-            state,
-            committed: state,
-            life: Life::Open,
+            peer,
+            input: Input::default(),
+            output: Output::default(),
+            authenticated: options.secret.is_none(),
+            state: Open,
+            is_readable: false,
+            read_bytes_left: options.read_bytes_max,
+            options: Rc::clone(options),
         }
     }
 
-    /// Reads once, at most as much as `scratch` holds, which all clients share.
-    pub(super) fn fill(&mut self, scratch: &mut [u8]) {
-        match self.socket.read(scratch) {
-            Ok(0) => self.end_input(),
-            Ok(count) => self.take_in(&scratch[..count]),
+    /// Notes what a poll found.
+    pub(super) fn note_ready(&mut self, is_readable: bool, is_writable: bool) {
+        self.is_readable = is_readable;
+        self.output.is_blocked &= !is_writable;
+    }
+
+    /// Reads once if a poll found input. All connections share `buffer`.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) {
+        if !std::mem::take(&mut self.is_readable) || !self.wants_read() {
+            return;
+        }
+        let len = buffer.len().min(self.read_bytes_left);
+        match self.socket.read(&mut buffer[..len]) {
+            Ok(count) => self.receive(&buffer[..count]),
             Err(e) if is_transient(&e) => {}
-            Err(_) => self.life = Life::Dead,
+            Err(_) => self.state = Closed,
         }
     }
 
-    /// No more input comes. What has come is still executed and answered.
-    fn end_input(&mut self) {
-        self.inbox.end();
-        if self.is_lingering() {
-            self.life = Life::Dead;
-        }
-    }
-
-    /// Keeps what was read, or drops it when nothing is executed any more.
-    fn take_in(&mut self, bytes: &[u8]) {
-        if self.life.is_open() {
-            self.inbox.take_in(bytes);
-        } else {
-            self.life = self.life.after_dropping(bytes.len());
-        }
-    }
-
-    /// Executes lines until there are no whole ones, `bytes_max` of input have been,
-    /// the answerer is full, or too many replies wait. Returns the bytes executed.
-    pub(super) fn execute(&mut self, bytes_max: usize, answerer: &mut impl Answer) -> usize {
-        // Out of the connection, as requests borrow from it.
-        let mut inbox = std::mem::take(&mut self.inbox);
-        let start = inbox.executed();
-        let end = start.saturating_add(bytes_max);
-        while inbox.is_pending() && self.goes_on(inbox.executed(), end, answerer) {
-            let group = take_group(&mut inbox);
-            let rest = self.execute_group(group, end, answerer);
-            rest.into_iter().for_each(|place| inbox.go_back(place));
-        }
-        self.inbox = inbox;
-        self.inbox.executed() - start
-    }
-
-    /// Whether the line that begins at `executed` is executed in this turn.
-    fn goes_on(&self, executed: usize, end: usize, answerer: &impl Answer) -> bool {
-        self.may_execute() && executed < end && !answerer.is_full()
-    }
-
-    /// Executes a group's lines that begin before `end`; where it stopped earlier.
-    fn execute_group(
-        &mut self,
-        group: Vec<(Place, Asked<'_>)>,
-        end: usize,
-        answerer: &mut impl Answer,
-    ) -> Option<Place> {
-        answerer.prefetch(&keys(&group));
-        for (place, asked) in group {
-            if !self.goes_on(place.executed, end, answerer) {
-                return Some(place);
+    /// Takes in what was read. Nothing means that the input has ended.
+    fn receive(&mut self, bytes: &[u8]) {
+        match &mut self.state {
+            Lingering { bytes_left, .. } if (1..=*bytes_left).contains(&bytes.len()) => {
+                *bytes_left -= bytes.len();
             }
-            self.execute_one(asked, answerer);
+            Lingering { .. } => self.state = Closed,
+            _ => {
+                self.read_bytes_left -= bytes.len();
+                self.input.append(bytes, self.line_bytes_max());
+            }
+        }
+    }
+
+    /// Executes the complete lines, until too many replies wait to be sent.
+    pub(super) fn execute<E: KvsEngine>(&mut self, executor: &mut Executor<E>) {
+        if !self.can_execute() {
+            return;
+        }
+        // Taken out of `self`, because requests borrow from it.
+        let mut input = std::mem::take(&mut self.input);
+        while input.is_pending() && self.may_execute() {
+            // `AUTH` changes the limit for the lines after it.
+            let count = if self.authenticated { GROUP_LINES_MAX } else { 1 };
+            let lines = input.next_lines(count, self.line_bytes_max());
+            if let Some(rest) = self.execute_lines(lines, executor) {
+                input.rewind(rest);
+            }
+        }
+        input.discard_consumed();
+        let is_over = input.is_ended() && !input.is_pending();
+        self.input = input;
+        if is_over || self.state != Open {
+            self.close();
+        }
+    }
+
+    /// Executes lines. If it must stop early, returns where the next line begins.
+    fn execute_lines<E: KvsEngine>(
+        &mut self,
+        lines: Vec<Line<'_>>,
+        executor: &mut Executor<E>,
+    ) -> Option<Position> {
+        // A single line gains nothing from prefetching.
+        if lines.len() > 1 {
+            let keys = lines.iter().filter_map(|line| match &line.request {
+                Ok(Request::Get { key }) => Some(key.as_ref()),
+                _ => None,
+            });
+            executor.engine.prefetch(&keys.collect::<Vec<_>>());
+        }
+        for Line { start, request, ending } in lines {
+            if !self.may_execute() {
+                return Some(start);
+            }
+            let action = match request {
+                Ok(request) => executor.execute(request, self.peer, &mut self.authenticated),
+                // Lines after it are ignored: a web page must not control the server.
+                Err(fault) if fault.closes() => Action::ReplyAndClose(Reply::Error(fault)),
+                Err(fault) => Action::Reply(Reply::Error(fault)),
+            };
+            match action {
+                Action::Reply(reply) => self.output.push(&reply, ending),
+                Action::ReplyAndClose(reply) => self.close_with(&reply, ending),
+                Action::AwaitShutdown => self.state = AwaitingShutdown(ending),
+            }
         }
         None
     }
 
-    /// Executes what one line asks.
-    fn execute_one(&mut self, asked: Asked<'_>, answerer: &mut impl Answer) {
-        match outcome_of(asked, self.line_bytes_max, &mut self.state.trust, answerer) {
-            Outcome::Reply(reply) => self.outbox.push(&reply),
-            Outcome::Last(reply) => {
-                self.outbox.push(&reply);
-                self.state.phase = Phase::Closing;
-            }
-            Outcome::End => self.state.phase = Phase::Closing,
-            Outcome::Later => self.state.phase = Phase::AwaitsEnd,
+    /// Sends replies, and closes if that is due. Ends the iteration.
+    pub(super) fn send(&mut self, now: Instant) {
+        self.read_bytes_left = self.options.read_bytes_max;
+        if self.output.send(&mut self.socket).is_err() {
+            self.state = Closed;
+        }
+        if self.state == Closing && self.output.len() == 0 {
+            let is_over = self.input.is_ended() || self.socket.close_output().is_err();
+            let lingering = Lingering { until: now + LINGER_TIME, bytes_left: LINGER_BYTES };
+            self.state = if is_over { Closed } else { lingering };
         }
     }
 
-    /// Makes what this turn executed final: its replies may be sent.
-    pub(super) fn commit(&mut self) {
-        self.inbox.commit();
-        self.outbox.commit();
-        self.committed = self.state;
-        if self.state.phase != Phase::Serving {
-            self.inbox.clear();
-        }
-    }
-
-    /// Takes back what this turn executed; the bytes of input that this was.
-    /// Executing as many again executes the same lines, or the first of them where
-    /// their replies are longer now: the others wait for a later turn.
-    pub(super) fn rollback(&mut self) -> usize {
-        self.outbox.rollback();
-        self.state = self.committed;
-        self.inbox.rollback()
-    }
-
-    /// Whether this turn has done anything that is not committed.
-    pub(super) fn is_uncommitted(&self) -> bool {
-        self.inbox.executed() > 0 || self.outbox.is_uncommitted() || self.state != self.committed
-    }
-
-    /// Writes once, and goes on to the end of the connection when that is due.
-    pub(super) fn drain(&mut self, now: Instant) {
-        if self.outbox.is_due() && self.outbox.write_to(&mut self.socket).is_err() {
-            self.life = Life::Dead;
-        }
-        let is_last = self.committed.phase == Phase::Closing && self.outbox.waiting_bytes() == 0;
-        if is_last && self.life.is_open() {
-            self.life = self.after_last_reply(now);
-        }
-    }
-
-    /// How a connection goes on that has sent its last reply.
-    fn after_last_reply(&mut self, now: Instant) -> Life {
-        if self.inbox.is_ended() || self.socket.end_writes().is_err() {
-            return Life::Dead;
-        }
-        Life::lingering(now)
-    }
-
-    /// As [`drain`](Self::drain), but drops what has come instead of lingering.
-    pub(super) fn take_leave(&mut self, now: Instant, scratch: &mut [u8]) {
-        if self.can_drain() {
-            self.drain(now);
-        }
-        for _ in 0..FAREWELL_READS_MAX {
-            match self.is_lingering().then(|| self.socket.read(scratch)) {
-                Some(Ok(1..)) => {}
-                Some(_) => self.life = Life::Dead,
-                None => return,
-            }
-        }
-        self.life = Life::Dead;
-    }
-
-    /// Gives a last reply from outside of a turn, and begins to close.
-    pub(super) fn finish(&mut self, reply: &Reply) {
-        self.outbox.push(reply);
-        self.close();
-    }
-
-    /// Begins to close: nothing more is executed, what has been is sent.
+    /// Executes nothing more. Closes once all replies are sent, unless the client
+    /// awaits the reply to `SHUTDOWN`.
     pub(super) fn close(&mut self) {
-        self.state.phase = Phase::Closing;
-        self.commit();
+        if self.state == Open {
+            self.state = Closing;
+        }
+        self.input.clear();
     }
 
-    /// Gives back the room that an idle client does not need.
-    pub(super) fn release(&mut self) {
-        self.inbox.release();
-        self.outbox.release();
+    /// As [`close`](Self::close), with a last reply.
+    pub(super) fn close_with(&mut self, reply: &Reply, ending: LineEnding) {
+        self.output.push(reply, ending);
+        self.state = Closing;
     }
 
-    /// Takes note that the socket can be written to again.
-    pub(super) fn unblock(&mut self) {
-        self.outbox.unblock();
+    /// Replies to `SHUTDOWN`.
+    pub(super) fn finish_shutdown(&mut self, reply: &Reply) {
+        if let AwaitingShutdown(ending) = self.state {
+            self.close_with(reply, ending);
+        }
     }
 
-    /// Ends a lingering that has lasted long enough.
+    /// Closes a lingering connection, after dropping the input that has arrived.
+    pub(super) fn stop_lingering(&mut self, buffer: &mut [u8]) {
+        while let Lingering { .. } = self.state {
+            match self.socket.read(buffer) {
+                Ok(count) => self.receive(&buffer[..count]),
+                Err(_) => self.state = Closed,
+            }
+        }
+    }
+
+    /// Closes a connection that has lingered long enough.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.life = self.life.at(now);
+        if matches!(self.state, Lingering { until, .. } if until <= now) {
+            self.state = Closed;
+        }
     }
 
-    /// Whether executing would get further.
-    pub(super) fn can_execute(&self) -> bool {
-        self.inbox.is_pending() && self.may_execute()
+    pub(super) fn free_unused(&mut self) {
+        self.input.free_unused();
+        self.output.free_unused();
     }
 
-    /// Whether this or the next turn has something to do for it.
-    pub(super) fn is_busy(&self) -> bool {
-        self.can_execute() || self.is_uncommitted()
+    /// Maximum length of a line.
+    fn line_bytes_max(&self) -> usize {
+        let max = if self.authenticated { usize::MAX } else { UNAUTHENTICATED_LINE_BYTES_MAX };
+        self.options.line_bytes_max.min(max)
     }
 
-    /// Whether lines may be executed, if there are any.
+    /// Whether a line may be executed.
     fn may_execute(&self) -> bool {
-        self.state.phase == Phase::Serving && self.life.is_open() && self.has_room()
+        self.state == Open && self.output.len() < self.options.output_bytes_max
     }
 
-    /// Whether a write would get further, or to the end of the connection.
-    pub(super) fn can_drain(&self) -> bool {
-        (self.outbox.is_due() || self.committed.phase == Phase::Closing)
-            && !self.outbox.is_blocked()
-            && self.life.is_open()
+    /// Whether there may be a line to execute, or the end of the input to handle.
+    pub(super) fn can_execute(&self) -> bool {
+        self.may_execute() && (self.input.is_pending() || self.input.is_ended())
     }
 
-    /// Whether more input is of use: only once what has come is executed, which
-    /// bounds the inbox.
     pub(super) fn wants_read(&self) -> bool {
-        let is_served = !self.inbox.is_ended()
-            && !self.inbox.is_pending()
-            && self.inbox.has_room()
-            && self.state.phase == Phase::Serving
-            && self.has_room();
-        self.life.is_lingering() || (self.life.is_open() && is_served)
+        let can_read = self.may_execute() && !self.can_execute() && self.read_bytes_left > 0;
+        can_read || matches!(self.state, Lingering { .. })
     }
 
-    /// Whether something waits until the socket has room.
     pub(super) fn wants_write(&self) -> bool {
-        self.outbox.is_blocked() && self.life.is_open()
+        self.output.is_blocked && self.state != Closed
     }
 
-    /// Whether so few replies wait that there may be more.
-    fn has_room(&self) -> bool {
-        self.outbox.waiting_bytes() < self.outbox_bytes_max
+    /// Whether there is something to do, even if the client sends nothing.
+    pub(super) fn is_busy(&self) -> bool {
+        self.can_execute() || matches!(self.state, Closing | Lingering { .. } | Closed)
     }
 
-    /// Whether the client waits for the server's end.
-    pub(super) fn awaits_end(&self) -> bool {
-        self.committed.phase == Phase::AwaitsEnd && !self.is_dead()
-    }
-
-    /// Whether all is sent and only the peer's end is awaited.
-    pub(super) fn is_lingering(&self) -> bool {
-        self.life.is_lingering()
-    }
-
-    /// Whether the connection is to be dropped.
-    pub(super) fn is_dead(&self) -> bool {
-        self.life.is_dead()
-    }
-
-    /// Bytes of replies that wait.
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.outbox.waiting_bytes()
+    pub(super) fn state(&self) -> ConnectionState {
+        self.state
     }
 }
 

@@ -3,38 +3,38 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::super::life::{LINGER_BYTES_MAX, LINGER_MAX};
 use super::*;
-use crate::protocol::Request;
+use crate::server::testing::MemoryEngine;
 
-#[path = "connection_pace_tests.rs"]
-mod pace;
-
-/// A socket that gives these chunks, then blocks or ends, and keeps what it gets.
+/// A socket with this input. Then it blocks, ends or breaks.
 #[derive(Debug, Default)]
 struct Script {
     chunks: VecDeque<Vec<u8>>,
     ends: bool,
     breaks: bool,
     sent: Vec<u8>,
-    has_no_room: bool,
-    writes_ended: bool,
+    is_full: bool,
+    output_is_closed: bool,
 }
 
 impl Read for Script {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(chunk) = self.chunks.pop_front() else {
+        let Some(mut chunk) = self.chunks.pop_front() else {
             let end = if self.breaks { ErrorKind::ConnectionReset } else { ErrorKind::WouldBlock };
             return if self.ends { Ok(0) } else { Err(end.into()) };
         };
-        buffer[..chunk.len()].copy_from_slice(&chunk);
-        Ok(chunk.len())
+        let count = chunk.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&chunk[..count]);
+        if count < chunk.len() {
+            self.chunks.push_front(chunk.split_off(count));
+        }
+        Ok(count)
     }
 }
 
 impl Write for Script {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.has_no_room {
+        if self.is_full {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.sent.extend_from_slice(bytes);
@@ -47,242 +47,195 @@ impl Write for Script {
 }
 
 impl Socket for Script {
-    fn end_writes(&mut self) -> io::Result<()> {
-        self.writes_ended = true;
+    fn close_output(&mut self) -> io::Result<()> {
+        self.output_is_closed = true;
         Ok(())
     }
 }
 
-/// Small limits, so that tests meet them.
+/// Small limits.
 fn options() -> ServerOptions {
-    ServerOptions { line_bytes_max: 20, outbox_bytes_max: 50, ..ServerOptions::default() }
+    ServerOptions { line_bytes_max: 20, output_bytes_max: 50, ..ServerOptions::default() }
 }
 
-/// A connection whose peer sends these chunks, and then its end if it `ends`.
-fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
+/// A connection with these options, whose peer sends these chunks.
+fn connection_with(options: ServerOptions, chunks: &[&[u8]], ends: bool) -> Connection<Script> {
     let chunks = chunks.iter().map(|chunk| chunk.to_vec()).collect();
-    Connection::new(Script { chunks, ends, ..Script::default() }, &options())
+    let script = Script { chunks, ends, ..Script::default() };
+    Connection::new(script, ([127, 0, 0, 1], 1).into(), &Rc::new(options))
 }
 
-impl<S> Connection<S> {
-    /// Bytes of memory that its buffers take.
-    pub(in crate::server) fn room_bytes(&self) -> usize {
-        self.inbox.room_bytes() + self.outbox.room_bytes()
-    }
+fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
+    connection_with(options(), chunks, ends)
 }
 
-impl<F: FnMut(Request) -> Outcome> Answer for F {
-    fn prefetch(&mut self, _keys: &[&str]) {}
-
-    fn answer(&mut self, request: Request, _trust: &mut Trust) -> Outcome {
-        self(request)
-    }
+/// Reads and executes as an iteration does; returns the number of requests.
+fn execute(connection: &mut Connection<Script>, executor: &mut Executor<MemoryEngine>) -> u64 {
+    let before = executor.counters.requests;
+    connection.note_ready(true, false);
+    connection.read(&mut [0; 16 << 10]);
+    connection.execute(executor);
+    executor.counters.requests - before
 }
 
-/// Answers a request with what it asks for, as far as the tests do.
-fn answer(request: Request) -> Outcome {
-    Outcome::Reply(match request {
-        Request::Ping => Reply::Pong,
-        Request::Get { key } => Reply::Value(key.into_owned()),
-        Request::Quit => return Outcome::Last(Reply::Ok),
-        Request::Shutdown => return Outcome::Later,
-        _ => Reply::Ok,
-    })
+/// An executor with an empty engine and the options of a connection.
+fn executor(connection: &Connection<Script>) -> Executor<MemoryEngine> {
+    Executor::new(MemoryEngine::default(), &connection.options)
 }
 
-/// A turn in which the engine keeps everything.
-fn turn(connection: &mut Connection<Script>) {
-    if connection.wants_read() {
-        connection.fill(&mut [0; 1000]);
-    }
-    connection.execute(usize::MAX, &mut answer);
-    connection.commit();
-    if connection.can_drain() {
-        connection.drain(Instant::now());
-    }
-}
-
-/// What has been sent after so many turns that nothing more happens.
-fn sent(connection: &mut Connection<Script>) -> String {
-    for _ in 0..1000 {
-        turn(connection);
+/// Runs iterations until nothing more happens; returns what was sent.
+fn run(connection: &mut Connection<Script>) -> String {
+    let mut executor = executor(connection);
+    executor.engine.set_str("a", "1").unwrap();
+    for _ in 0..500 {
+        execute(connection, &mut executor);
+        connection.send(Instant::now());
     }
     String::from_utf8(connection.socket.sent.clone()).unwrap()
 }
 
+impl<S> Connection<S> {
+    /// Bytes of memory that the buffers take.
+    pub(in crate::server) fn capacity(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+
+    /// Makes the input buffer larger than needed.
+    pub(in crate::server) fn reserve(&mut self, capacity: usize) {
+        self.input.reserve(capacity);
+    }
+}
+
 #[test]
-fn replies_are_the_same_wherever_the_input_is_split() {
-    let input = b"PING\r\nGET a\n\nGET 0123456789abcdefghij\nGET \xff\n\r\nPING\nPI";
-    let whole = sent(&mut connection(&[input], true));
-    let codes: Vec<_> = whole.lines().map(|line: &str| line.split(' ').take(2).collect()).collect();
-    let codes: Vec<Vec<_>> = codes;
+fn replies_do_not_depend_on_splits() {
+    let input =
+        b"PING\r\nGET a\n\n GET b\r\n\r\nGET 0123456789abcdefghij\r\nGET \xff\n\r\nPING\nPI";
+    let whole = run(&mut connection(&[input], true));
+    let codes: Vec<String> =
+        whole.split_inclusive('\n').map(|line| line.chars().take(12).collect()).collect();
     assert_eq!(
         codes,
         [
-            vec!["PONG"],
-            vec!["VALUE", "a"],
-            vec!["ERR", "too-long"],
-            vec!["ERR", "utf8"],
-            vec!["PONG"],
-            vec!["ERR", "incomplete"]
+            "PONG\r\n",
+            "VALUE 1\n",
+            "NOT_FOUND\r\n",
+            "ERR too-long",
+            "ERR utf8 the",
+            "PONG\n",
+            "ERR incomple"
         ]
     );
+    assert_eq!(whole.matches("\r\n").count(), 3);
     for at in 1..input.len() {
-        assert_eq!(sent(&mut connection(&[&input[..at], &input[at..]], true)), whole, "at {at}");
+        assert_eq!(run(&mut connection(&[&input[..at], &input[at..]], true)), whole, "at {at}");
     }
     let bytes: Vec<&[u8]> = input.chunks(1).collect();
-    assert_eq!(sent(&mut connection(&bytes, true)), whole, "byte by byte");
+    assert_eq!(run(&mut connection(&bytes, true)), whole, "byte by byte");
 }
 
 #[test]
-fn a_peer_that_only_ended_its_input_gets_every_reply() {
-    let mut connection = connection(&[b"PING\nPING\n"], true);
-    assert_eq!(sent(&mut connection), "PONG\nPONG\n");
-    assert!(connection.is_dead());
-}
-
-#[test]
-fn nothing_is_sent_before_it_is_committed() {
-    let mut connection = connection(&[b"PING\n"], false);
-    connection.fill(&mut [0; 1000]);
-    connection.execute(usize::MAX, &mut answer);
-    assert!(connection.is_uncommitted() && !connection.can_drain());
-    connection.commit();
-    assert!(!connection.is_uncommitted() && connection.can_drain());
-}
-
-#[test]
-fn a_replay_answers_the_same_lines_and_no_others() {
-    let mut connection = connection(&[b"PING\nGET a\nQUIT\n"], false);
-    connection.fill(&mut [0; 1000]);
-    assert_eq!(connection.execute(6, &mut answer), 11);
-    let executed = connection.rollback();
-    let mut refuse = |_: Request<'_>| Outcome::Reply(Reply::NotFound);
-    assert_eq!(connection.execute(executed, &mut refuse), 11);
-    connection.commit();
-    assert_eq!(sent(&mut connection), "NOT_FOUND\nNOT_FOUND\nOK\n");
-}
-
-#[test]
-fn lines_decoded_ahead_wait_when_too_many_replies_do_and_none_is_left_out() {
-    let lines: Vec<String> = (0..90).map(|nth| format!("GET {nth}\n")).collect();
-    let mut connection = connection(&[lines.concat().as_bytes()], false);
-    connection.fill(&mut [0; 1000]);
-    connection.execute(usize::MAX, &mut answer);
-    let most = connection.outbox_bytes_max;
-    assert!((most..2 * most).contains(&connection.waiting_bytes()));
-    let replies: Vec<String> = (0..90).map(|nth| format!("VALUE {nth}\n")).collect();
-    assert_eq!(sent(&mut connection), replies.concat());
-}
-
-/// Takes note of the keys that it is told of.
-struct Noting(Vec<String>);
-
-impl Answer for Noting {
-    fn prefetch(&mut self, keys: &[&str]) {
-        self.0.extend(keys.iter().map(|key| (*key).to_owned()));
-    }
-
-    fn answer(&mut self, request: Request, _trust: &mut Trust) -> Outcome {
-        answer(request)
+fn a_half_closed_peer_gets_every_reply() {
+    for (input, replies) in [("PING\nPING\n", "PONG\nPONG\n"), ("PING", "ERR incomplete ")] {
+        let mut connection = connection(&[input.as_bytes()], true);
+        assert!(run(&mut connection).starts_with(replies));
+        assert!(connection.state() == Closed && !connection.socket.output_is_closed);
     }
 }
 
 #[test]
-fn the_keys_that_a_group_reads_are_told_and_a_single_one_is_not() {
+fn pipelined_reads_are_prefetched() {
     for (input, keys) in [(&b"GET a\nSET b 1\nGET c\n"[..], vec!["a", "c"]), (b"GET a\n", vec![])] {
         let mut connection = connection(&[input], false);
-        connection.fill(&mut [0; 1000]);
-        let mut noting = Noting(Vec::new());
-        connection.execute(usize::MAX, &mut noting);
-        assert_eq!(noting.0, keys);
+        let mut executor = executor(&connection);
+        execute(&mut connection, &mut executor);
+        assert_eq!(executor.engine.prefetched(), keys);
     }
 }
 
 #[test]
-fn a_rollback_undoes_an_end() {
-    let mut connection = connection(&[b"QUIT\n"], true);
-    connection.fill(&mut [0; 1000]);
-    connection.execute(usize::MAX, &mut answer);
-    connection.rollback();
-    assert!(connection.can_execute());
-    assert_eq!(sent(&mut connection), "OK\n");
-}
-
-#[test]
-fn a_rollback_undoes_trust() {
-    let mut options = options();
-    options.secret = crate::Secret::new("s".to_owned());
-    let chunks = VecDeque::from([b"PING\n".to_vec()]);
-    let mut connection = Connection::new(Script { chunks, ..Script::default() }, &options);
-    connection.fill(&mut [0; 1000]);
-    connection.execute(usize::MAX, &mut answer);
-    connection.state.trust = Trust::Trusted;
-    connection.rollback();
-    assert_eq!(connection.state.trust, Trust::Stranger);
-}
-
-#[test]
-fn nothing_after_the_end_is_looked_at_and_the_reply_survives() {
-    for last in ["QUIT", "GET / HTTP/1.1"] {
-        let input = format!("{last}\nPING\n");
-        let mut connection = connection(&[input.as_bytes(), b"PING\n"], false);
-        let sent = sent(&mut connection);
+fn the_last_reply_survives_unread_input() {
+    for last in ["QUIT", "GET / HTTP/1.1", "POST /0123456789abcdefghij"] {
+        let mut connection = connection(&[format!("{last}\nPING\n").as_bytes(), b"PING\n"], false);
+        let sent = run(&mut connection);
         assert_eq!(sent.lines().count(), 1, "{sent}");
-        assert!(connection.socket.writes_ended && connection.is_lingering());
-        connection.expire(Instant::now());
-        assert!(connection.is_lingering());
-        connection.fill(&mut [0; 1000]);
-        assert!(connection.is_lingering());
-        connection.expire(Instant::now() + LINGER_MAX);
-        assert!(connection.is_dead());
+        assert!(connection.socket.output_is_closed);
+        let Lingering { until, .. } = connection.state() else { panic!("{last}") };
+        connection.expire(until - Duration::from_nanos(1));
+        assert!(connection.wants_read() && connection.is_busy());
+        connection.expire(until);
+        assert_eq!(connection.state(), Closed);
     }
 }
 
 #[test]
-fn lingering_is_bounded_in_bytes() {
+fn lingering_is_limited_in_bytes() {
     let mut connection = connection(&[b"QUIT\n"], false);
-    turn(&mut connection);
-    for _ in 0..=LINGER_BYTES_MAX / 1000 {
-        assert!(connection.is_lingering());
-        connection.socket.chunks.push_back(vec![0; 1000]);
-        connection.fill(&mut [0; 1000]);
+    run(&mut connection);
+    for _ in 0..=LINGER_BYTES / 1_000 {
+        assert!(matches!(connection.state(), Lingering { .. }));
+        connection.socket.chunks.push_back(vec![0; 1_000]);
+        connection.note_ready(true, false);
+        connection.read(&mut [0; 1_000]);
     }
-    assert!(connection.is_dead());
+    assert_eq!(connection.state(), Closed);
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_neither_executed_nor_read() {
-    let mut connection = connection(&[&b"GET abcdefghij\n".repeat(20)], true);
-    connection.socket.has_no_room = true;
-    for _ in 0..5 {
-        turn(&mut connection);
-    }
+fn a_client_that_does_not_read_is_not_read() {
+    let mut connection = connection(&[&b"GET a\n".repeat(100)], true);
+    connection.socket.is_full = true;
+    run(&mut connection);
     assert!(!connection.can_execute() && !connection.wants_read() && connection.wants_write());
-    assert!(connection.waiting_bytes() < 50 + "VALUE abcdefghij\n".len());
-    connection.socket.has_no_room = false;
-    connection.unblock();
-    assert_eq!(sent(&mut connection).lines().count(), 20);
-    assert!(connection.is_dead());
+    assert!((50..50 + "VALUE 1\n".len()).contains(&connection.output.len()));
+    connection.socket.is_full = false;
+    connection.note_ready(false, true);
+    assert_eq!(run(&mut connection), "VALUE 1\n".repeat(100));
+    assert_eq!(connection.state(), Closed);
 }
 
 #[test]
-fn a_reply_that_waits_for_the_servers_end_comes_last() {
-    let mut connection = connection(&[b"PING\nSHUTDOWN\nPING\n"], false);
-    turn(&mut connection);
-    assert!(connection.awaits_end());
-    connection.finish(&Reply::Ok);
-    connection.take_leave(Instant::now(), &mut [0; 1000]);
-    assert!(connection.is_dead());
-    assert_eq!(sent(&mut connection), "PONG\nOK\n");
+fn an_iteration_reads_a_limited_share() {
+    let options = ServerOptions { read_bytes_max: 8, ..ServerOptions::default() };
+    let mut connection = connection_with(options, &[&b"PING\n".repeat(4)], false);
+    let mut executor = executor(&connection);
+    assert_eq!(execute(&mut connection, &mut executor), 1);
+    assert!(!connection.wants_read());
+    assert_eq!(execute(&mut connection, &mut executor), 0, "its share is used up");
+    connection.send(Instant::now());
+    assert!(connection.wants_read());
+    assert_eq!(execute(&mut connection, &mut executor), 2);
 }
 
 #[test]
-fn a_connection_that_breaks_is_dead_and_one_that_has_nothing_yet_is_not() {
-    for breaks in [false, true] {
-        let script = Script { breaks, ..Script::default() };
-        let mut connection = Connection::new(script, &options());
-        connection.fill(&mut [0; 1000]);
-        assert_eq!(connection.is_dead(), breaks);
+fn a_line_before_auth_is_short() {
+    let secret = crate::Secret::new("s".to_owned());
+    let options = ServerOptions { secret, ..ServerOptions::default() };
+    let long = format!("SET a {}\n", "x".repeat(UNAUTHENTICATED_LINE_BYTES_MAX));
+    for (first, expected) in [("AUTH s\n", "OK"), ("PING\n", "ERR too-long ")] {
+        let input = format!("{first}{long}");
+        let sent = run(&mut connection_with(options.clone(), &[input.as_bytes()], false));
+        assert!(sent.lines().nth(1).unwrap().starts_with(expected), "{sent}");
+    }
+}
+
+#[test]
+fn shutdown_is_answered_last_and_ends_as_asked() {
+    let mut connection = connection(&[b"PING\nSHUTDOWN\r\nPING\n"], false);
+    assert_eq!(run(&mut connection), "PONG\n");
+    assert_eq!(connection.state(), AwaitingShutdown(LineEnding::CrLf));
+    connection.finish_shutdown(&Reply::Ok);
+    connection.send(Instant::now());
+    connection.stop_lingering(&mut [0; 1_000]);
+    assert_eq!(connection.state(), Closed);
+    assert_eq!(connection.socket.sent, b"PONG\nOK\r\n");
+}
+
+#[test]
+fn a_broken_connection_is_closed() {
+    for (breaks, state) in [(false, Open), (true, Closed)] {
+        let mut connection = connection(&[], false);
+        connection.socket.breaks = breaks;
+        run(&mut connection);
+        assert_eq!(connection.state(), state);
     }
 }

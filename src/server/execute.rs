@@ -1,220 +1,207 @@
-//! What each request does: the only `match` over [`Request`] in the server.
+//! Executes requests: the only `match` over [`Request`] in the server.
 //!
-//! Not here: lines, sockets, when writes are safe.
+//! Lines and sockets belong to [`connection`](super::connection), commits to
+//! [`commit`](super::commit).
 
-use super::counters::Counters;
-use super::options::ServerOptions;
-use super::outcome::{Answer, Outcome};
-use super::secret::Trust;
+use std::fmt;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::ServerOptions;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
+use crate::logger::trace;
 use crate::protocol::{Code, Fault, HELP, Reply, Request};
 
-/// Carries out the requests of one turn.
-pub(super) struct Executor<'a, E: ?Sized> {
-    /// Where keys and values are.
-    engine: &'a E,
-    /// What `STATS` shows of the server.
-    counters: &'a Counters,
-    /// What clients may ask for.
-    options: &'a ServerOptions,
-    /// Why writes are refused, when they are.
-    refusal: Option<&'a KvsError>,
-    /// Requests after which it is full.
-    requests_max: u64,
-    /// Whether the engine has taken a write.
-    wrote: bool,
-    /// Requests carried out.
-    requests: u64,
-    /// What the engine failed with last.
-    failure: Option<KvsError>,
-    /// Whether a write failed after others had succeeded.
-    is_broken: bool,
+/// Maximum length of a line before `AUTH`. Without it, unknown peers could each
+/// fill as much memory as a trusted client.
+pub(super) const UNAUTHENTICATED_LINE_BYTES_MAX: usize = 1 << 10;
+
+/// What clients must send with `AUTH` before other requests.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// A secret, or `None` if the token is empty.
+    pub fn new(token: String) -> Option<Secret> {
+        (!token.is_empty()).then(|| Secret(token.into_bytes()))
+    }
+
+    /// Whether `token` is the secret. The time depends only on the length of
+    /// `token`, so it reveals nothing about the secret.
+    pub(super) fn matches(&self, token: &str) -> bool {
+        let pairs = token.bytes().zip(self.0.iter().cycle());
+        let differing = pairs.fold(0, |all, (a, b)| all | black_box(a ^ b));
+        black_box(differing) == 0 && token.len() == self.0.len()
+    }
 }
 
-/// What an executor has done.
+/// Does not show the secret, so that no message can.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Whether a client must authenticate before this request.
+fn requires_auth(request: &Request<'_>) -> bool {
+    !matches!(request, Request::Auth { .. } | Request::Help | Request::Ping | Request::Quit)
+}
+
+/// Figures for `STATS`. `requests` divided by `commits` shows the effect of group
+/// commit. `iterations` are those of the event loop that executed a request.
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    /// Whether there is something to commit.
-    pub(super) wrote: bool,
-    /// Requests carried out.
+pub(super) struct Counters {
+    pub(super) clients: u64,
+    pub(super) clients_accepted: u64,
+    pub(super) clients_refused: u64,
+    pub(super) iterations: u64,
     pub(super) requests: u64,
-    /// What the engine failed with last.
-    pub(super) failure: Option<KvsError>,
-    /// Whether that was a write after others had succeeded. The engine may have
-    /// had to undo those too: its buffer is theirs as well.
-    pub(super) is_broken: bool,
+    pub(super) commits: u64,
 }
 
-impl<'a, E: KvsEngine + ?Sized> Executor<'a, E> {
-    /// Carries out everything.
-    pub(super) fn new(
-        engine: &'a E,
-        counters: &'a Counters,
-        options: &'a ServerOptions,
-    ) -> Executor<'a, E> {
-        Executor {
-            engine,
-            counters,
-            options,
-            refusal: None,
-            requests_max: u64::MAX,
-            wrote: false,
-            requests: 0,
-            failure: None,
-            is_broken: false,
+/// What the connection does after a request.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Replies, and continues.
+    Reply(Reply),
+    /// Replies, and closes.
+    ReplyAndClose(Reply),
+    /// Replies after the server has shut down.
+    AwaitShutdown,
+}
+
+/// Executes requests, and remembers what the iteration must do about them.
+pub(super) struct Executor<E> {
+    pub(super) engine: E,
+    options: Rc<ServerOptions>,
+    started: Instant,
+    pub(super) counters: Counters,
+    /// Whether the engine accepted a write, which must be committed.
+    pub(super) wrote: bool,
+    /// The last error of the engine that its request did not cause.
+    pub(super) failure: Option<KvsError>,
+}
+
+impl<E: KvsEngine> Executor<E> {
+    pub(super) fn new(engine: E, options: &Rc<ServerOptions>) -> Executor<E> {
+        let (options, counters) = (Rc::clone(options), Counters::default());
+        Executor { engine, options, started: Instant::now(), counters, wrote: false, failure: None }
+    }
+
+    /// Executes a request of `peer`. `AUTH` may set `authenticated`.
+    pub(super) fn execute(
+        &mut self,
+        request: Request<'_>,
+        peer: SocketAddr,
+        authenticated: &mut bool,
+    ) -> Action {
+        trace!("{peer}: {}", describe(&request));
+        self.counters.requests += 1;
+        if !*authenticated && requires_auth(&request) {
+            let message = "this server has a secret; send it first with AUTH token";
+            return Action::Reply(fault(Code::Auth, message));
+        }
+        match request {
+            Request::Quit => Action::ReplyAndClose(Reply::Ok),
+            Request::Shutdown if self.options.allows_shutdown => Action::AwaitShutdown,
+            request => Action::Reply(
+                self.reply(request, authenticated).unwrap_or_else(|e| self.error_reply(e)),
+            ),
         }
     }
 
-    /// Goes on after what is `done` already.
-    pub(super) fn after(self, done: Done) -> Executor<'a, E> {
-        let Done { wrote, requests, failure, is_broken } = done;
-        Executor { wrote, requests, failure, is_broken, ..self }
-    }
-
-    /// Is full after so many requests, those that were done before included.
-    pub(super) fn up_to(self, requests_max: u64) -> Executor<'a, E> {
-        Executor { requests_max, ..self }
-    }
-
-    /// Carries out reads, and answers writes with why they could not be kept.
-    pub(super) fn refusing_writes(self, why: &'a KvsError) -> Executor<'a, E> {
-        Executor { refusal: Some(why), ..self }
-    }
-
-    /// What has been done, when all is.
-    pub(super) fn done(self) -> Done {
-        let Executor { wrote, requests, failure, is_broken, .. } = self;
-        Done { wrote, requests, failure, is_broken }
-    }
-
-    /// Trusts a client that says the secret.
-    fn authenticate(&self, token: &str, trust: &mut Trust) -> Reply {
-        match &self.options.secret {
-            None => fault(Code::Auth, "this server has no secret: everything is done without"),
-            Some(secret) if secret.is(token) => {
-                *trust = Trust::Trusted;
-                Reply::Ok
-            }
-            Some(_) => fault(Code::Auth, "that is not the secret"),
-        }
-    }
-
-    /// Lets the engine write, unless writes are refused.
-    fn write(&mut self, write: impl FnOnce(&E) -> Result<()>) -> Reply {
-        if let Some(why) = self.refusal {
-            return storage_error(why);
-        }
-        match write(self.engine) {
-            Ok(()) => {
+    fn reply(&mut self, request: Request<'_>, authenticated: &mut bool) -> Result<Reply> {
+        Ok(match request {
+            Request::Set { key, value } => {
+                self.engine.set_str(&key, &value)?;
                 self.wrote = true;
                 Reply::Ok
             }
-            Err(KvsError::KeyNotFound) => Reply::NotFound,
-            // The request's fault; the engine is as it was.
-            Err(e @ KvsError::TooLarge { .. }) => storage_error(&e),
-            Err(e) => {
-                self.is_broken |= self.wrote;
-                self.fail(e)
+            Request::Get { key } => {
+                self.engine.get(key.into_owned())?.map_or(Reply::NotFound, Reply::Value)
             }
-        }
-    }
-
-    /// Reads one value.
-    fn get(&mut self, key: String) -> Reply {
-        match self.engine.get(key) {
-            Ok(Some(value)) => Reply::Value(value),
-            Ok(None) => Reply::NotFound,
-            Err(e) => self.fail(e),
-        }
-    }
-
-    /// Answers an error of the engine, and keeps it for the logger.
-    fn fail(&mut self, e: KvsError) -> Reply {
-        let reply = storage_error(&e);
-        self.failure = Some(e);
-        reply
-    }
-
-    /// The server's figures, then the engine's.
-    fn stats(&self) -> Reply {
-        let engine = self.engine.stats().into_iter();
-        let all = self.counters.figures().into_iter().chain(engine);
-        Reply::Stats(all.map(|(name, figure)| (name.to_owned(), figure.to_string())).collect())
-    }
-}
-
-impl<E: KvsEngine + ?Sized> Answer for Executor<'_, E> {
-    fn prefetch(&mut self, keys: &[&str]) {
-        self.engine.prefetch(keys);
-    }
-
-    fn is_full(&self) -> bool {
-        self.requests >= self.requests_max
-    }
-
-    fn answer(&mut self, request: Request<'_>, trust: &mut Trust) -> Outcome {
-        self.requests += 1;
-        Outcome::Reply(match request {
-            Request::Set { key, value } => self.write(|engine| engine.set_str(&key, &value)),
-            Request::Remove { key } => self.write(|engine| engine.remove(key.into_owned())),
-            Request::Get { key } => self.get(key.into_owned()),
-            Request::Scan { cursor } => match self.engine.scan(cursor.as_deref()) {
-                Ok(page) => Reply::Keys { next: page.next, keys: page.keys },
-                Err(e) => storage_error(&e),
+            Request::Remove { key } => {
+                self.engine.remove(key.into_owned())?;
+                self.wrote = true;
+                Reply::Ok
+            }
+            Request::Scan { cursor } => {
+                let page = self.engine.scan(cursor.as_deref())?;
+                Reply::Keys { next: page.next, keys: page.keys }
+            }
+            Request::Auth { token } => match &self.options.secret {
+                None => fault(Code::Auth, "this server has no secret, so AUTH is not needed"),
+                Some(secret) if !secret.matches(&token) => {
+                    fault(Code::Auth, "that is not the secret")
+                }
+                Some(_) => {
+                    *authenticated = true;
+                    Reply::Ok
+                }
             },
-            Request::Auth { token } => self.authenticate(&token, trust),
             Request::Ping => Reply::Pong,
             Request::Stats => self.stats(),
             Request::Help => Reply::Help(HELP.to_owned()),
-            Request::Quit => return Outcome::Last(Reply::Ok),
-            Request::Shutdown if self.options.allows_shutdown => return Outcome::Later,
-            Request::Shutdown => fault(Code::Forbidden, "this server ends by a signal only"),
+            Request::Quit => Reply::Ok,
+            Request::Shutdown => fault(Code::Forbidden, "this server stops only by a signal"),
         })
+    }
+
+    /// The reply for an error of the engine.
+    fn error_reply(&mut self, e: KvsError) -> Reply {
+        let reply = Reply::Error(Fault::from(&e));
+        match e {
+            KvsError::KeyNotFound => return Reply::NotFound,
+            KvsError::TooLarge { .. } | KvsError::BadCursor(_) => {}
+            e => self.failure = Some(e),
+        }
+        reply
+    }
+
+    /// The server's configuration and figures, then the engine's figures.
+    fn stats(&self) -> Reply {
+        let ServerOptions { engine, fsync, directory, .. } = &*self.options;
+        let mut stats = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("engine", engine.clone()),
+            ("fsync", fsync.as_str().to_owned()),
+            ("directory", directory.to_string_lossy().into_owned()),
+        ];
+        let figures = [
+            ("uptime_seconds", self.started.elapsed().as_secs()),
+            ("clients", self.counters.clients),
+            ("clients_accepted", self.counters.clients_accepted),
+            ("clients_refused", self.counters.clients_refused),
+            ("iterations", self.counters.iterations),
+            ("requests", self.counters.requests),
+            ("commits", self.counters.commits),
+        ];
+        let figures = figures.into_iter().chain(self.engine.stats());
+        stats.extend(figures.map(|(name, figure)| (name, figure.to_string())));
+        Reply::Stats(stats.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
 
-/// An engine's error as it goes over the wire, with its causes.
-pub(super) fn storage_error(e: &KvsError) -> Reply {
-    Reply::Error(Fault::from(e))
+/// The verb of a request, and the lengths of its tokens.
+fn describe(request: &Request<'_>) -> String {
+    let (verb, tokens) = request.parts();
+    let lengths = tokens.into_iter().flatten().map(|token| format!(" {}", token.len()));
+    format!("{verb}{}", lengths.collect::<String>())
 }
 
-/// The reply to a client that is one too many.
+/// The reply to a client over the limit.
 pub(super) fn busy(clients_max: usize) -> Reply {
-    let message = format!("the server serves {clients_max} clients, which is its limit");
-    fault(Code::Busy, message)
+    fault(Code::Busy, format!("the server has {clients_max} clients, which is its limit"))
 }
 
-/// An error that the server itself answers with.
+/// An error that the server itself replies with.
 fn fault(code: Code, message: impl Into<String>) -> Reply {
     Reply::Error(Fault::new(code, message))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::server::testing::MemoryEngine;
-
-    #[test]
-    fn the_engine_is_told_of_the_keys_that_will_be_read() {
-        let (engine, options) = (MemoryEngine::default(), ServerOptions::default());
-        Executor::new(&engine, &Counters::new(), &options).prefetch(&["a", "b"]);
-        assert_eq!(engine.prefetched(), ["a", "b"]);
-    }
-
-    #[test]
-    fn who_goes_on_after_others_counts_what_they_have_done() {
-        let (engine, options) = (MemoryEngine::default(), ServerOptions::default());
-        let counters = Counters::new();
-        let after = |done| Executor::new(&engine, &counters, &options).after(done);
-        let carry_out = |done, line| {
-            let mut executor = after(done);
-            let request = crate::protocol::decode_request(line).unwrap();
-            executor.answer(request, &mut Trust::Trusted);
-            executor.done()
-        };
-        let done = carry_out(Done::default(), b"SET a 1");
-        let done = carry_out(carry_out(done, b"SET full 1"), b"PING");
-        assert!(done.requests == 3 && done.wrote && done.is_broken && done.failure.is_some());
-    }
-}
+#[path = "execute_tests.rs"]
+mod tests;

@@ -1,52 +1,131 @@
-//! [`KvsServer`]: serves an engine to many clients, in one thread.
+//! [`KvsServer`]: serves an engine to many clients in one thread.
 //!
-//! One pass of its loop is a turn ([`turn`]): wait, accept, read, execute,
-//! commit, send. A request's way through the files is
+//! A request takes this path, and its reply the same way back:
 //!
 //! ```text
-//! poll -> accept -> table -> connection -> inbox -> protocol -> execute -> engine
-//! poll <---------- table <- connection <- outbox <- protocol <- durability <-+
+//! event_loop -> clients -> connection -> input -> execute -> engine
+//! event_loop <- clients <- connection <- output <----+
 //! ```
 //!
-//! Not here: the form of requests and replies ([`protocol`](crate::protocol)),
-//! what an engine does, command lines.
+//! `commit` decides when writes are flushed and synced, `listener` accepts
+//! clients, and `shutdown` ends the server. The form of requests and replies
+//! belongs to [`protocol`](crate::protocol).
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-compile_error!("the kvs server knows poll(2) and signal(2) of Linux and macOS only");
+compile_error!("the kvs server supports only Linux and macOS");
 
-mod accept;
-mod buffer;
-mod chores;
+mod clients;
+mod commit;
 mod connection;
-mod counters;
-mod durability;
-mod end;
+mod event_loop;
 mod execute;
-mod group;
-mod inbox;
-mod life;
-mod options;
-mod outbox;
-mod outcome;
-mod pace;
-mod poll;
-mod secret;
-mod signal;
-mod stop;
-mod table;
+mod input;
+mod listener;
+mod output;
+mod shutdown;
 #[cfg(test)]
 mod testing;
-mod turn;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::str::FromStr;
 
-pub use options::{Fsync, ServerOptions, UnknownFsync};
-pub use secret::Secret;
-pub use stop::{Stop, StopHandle};
+pub use self::execute::Secret;
+pub use self::shutdown::{Stop, StopHandle};
 
+use self::event_loop::EventLoop;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
-use turn::Running;
+use crate::protocol::LINE_BYTES_MAX;
+
+/// When an acknowledged write is on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fsync {
+    /// Before it is acknowledged. No reply, not even to a read, reveals a write
+    /// that a power failure could still undo.
+    #[default]
+    Always,
+    /// About a second later. A crash of the process loses nothing.
+    EverySec,
+    /// When the system writes it back. A crash of the process loses nothing.
+    Never,
+}
+
+impl Fsync {
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fsync::Always => "always",
+            Fsync::EverySec => "everysec",
+            Fsync::Never => "never",
+        }
+    }
+}
+
+impl FromStr for Fsync {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Fsync, String> {
+        let all = [Fsync::Always, Fsync::EverySec, Fsync::Never];
+        let found = all.into_iter().find(|policy| policy.as_str() == name);
+        found.ok_or_else(|| "not one of 'always', 'everysec' and 'never'".to_owned())
+    }
+}
+
+/// Options of a server. The defaults suit most uses.
+///
+/// A client takes at most this many bytes of memory:
+///
+/// ```text
+/// line_bytes_max + read_bytes_max + 2 * (output_bytes_max + longest reply)
+/// ```
+///
+/// The output counts twice, because sent bytes are removed only when they are the
+/// larger part. A value whose characters must all be escaped becomes six times as
+/// long. An idle client takes almost nothing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerOptions {
+    /// When an acknowledged write is on disk.
+    pub fsync: Fsync,
+    /// Maximum length of a request line in bytes. A longer line is answered
+    /// `ERR too-long`. Before `AUTH`, the maximum is 1 KiB.
+    pub line_bytes_max: usize,
+    /// Maximum number of clients. One more is answered `ERR busy` and disconnected.
+    pub clients_max: usize,
+    /// A client is not served while this many bytes of its replies wait to be sent.
+    /// The default holds the replies of some thousand small requests.
+    pub output_bytes_max: usize,
+    /// Maximum number of bytes that are read from a client in one iteration of the
+    /// event loop, so that none delays the others for long.
+    pub read_bytes_max: usize,
+    /// What clients must send with `AUTH` first; `None` if they need not. It is not
+    /// encrypted.
+    pub secret: Option<Secret>,
+    /// Whether `SHUTDOWN` is allowed.
+    pub allows_shutdown: bool,
+    /// The engine's name, shown by `STATS`.
+    pub engine: String,
+    /// The engine's directory, shown by `STATS`.
+    pub directory: PathBuf,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions {
+            fsync: Fsync::default(),
+            line_bytes_max: LINE_BYTES_MAX,
+            clients_max: 4_096,
+            output_bytes_max: 256 << 10,
+            read_bytes_max: 16 << 10,
+            secret: None,
+            allows_shutdown: true,
+            engine: String::new(),
+            directory: PathBuf::new(),
+        }
+    }
+}
 
 /// A server that listens; [`run`](KvsServer::run) serves.
 ///
@@ -60,35 +139,22 @@ use turn::Running;
 /// ```
 #[derive(Debug)]
 pub struct KvsServer<E> {
-    /// What accepts clients.
     listener: TcpListener,
-    /// Where it does.
     address: SocketAddr,
-    /// Where their keys and values are.
     engine: E,
-    /// What they may ask for.
     options: ServerOptions,
 }
 
 impl<E: KvsEngine> KvsServer<E> {
-    /// Listens on `address`; port 0 is any free one.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::Io`] when that address cannot be had.
+    /// Listens on `address`. Port 0 means any free port.
     pub fn bind(engine: E, address: SocketAddr, options: ServerOptions) -> Result<KvsServer<E>> {
         let listener = TcpListener::bind(address)
             .map_err(KvsError::io(format!("cannot listen on {address}")))?;
         KvsServer::new(listener, engine, options)
     }
 
-    /// Serves those who connect to `listener`. Who listens before opening the
-    /// engine learns that the address is taken before anything is written;
-    /// clients that connect in between wait in the system's queue.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::Io`] when the system refuses to make the listener non-blocking.
+    /// Serves clients that connect to `listener`. A caller that listens before it
+    /// opens the engine learns that the address is taken before anything is written.
     pub fn new(listener: TcpListener, engine: E, options: ServerOptions) -> Result<KvsServer<E>> {
         let context = "cannot prepare the listener";
         listener.set_nonblocking(true).map_err(KvsError::io(context))?;
@@ -101,20 +167,19 @@ impl<E: KvsEngine> KvsServer<E> {
         self.address
     }
 
-    /// Serves until a client sends `SHUTDOWN` or `stop` is told, then answers
-    /// what has been executed, syncs and closes the engine.
+    /// Serves until a client sends `SHUTDOWN` or `stop` asks for it. Then sends the
+    /// replies that are due, syncs, and closes the engine.
     ///
     /// # Errors
     ///
-    /// [`KvsError::Io`] when `poll` fails, and whatever the engine's last `sync`
-    /// fails with: not everything that was answered is then on the disk, or an
-    /// earlier sync failed and writes have been refused since.
+    /// The error of a `flush` or `sync` of the engine, or [`KvsError::Failed`] from
+    /// any of its calls. The writes of that moment were not acknowledged.
+    /// [`KvsError::Io`] if `poll` fails.
     pub fn run(self, stop: Stop) -> Result<()> {
-        let mut running = Running::new(self.listener, self.engine, self.options, stop);
-        let served = running.run();
-        running.end().and(served)
+        EventLoop::new(self.listener, self.engine, self.options, stop).run()
     }
 }
 
 #[cfg(test)]
+#[path = "server_tests.rs"]
 mod tests;

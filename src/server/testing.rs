@@ -1,111 +1,78 @@
-//! An engine in memory for the server's tests, whose commits can be told to fail.
+//! An engine in memory for the server's tests. Its calls can be made to fail.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::engine::KvsEngine;
+use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 
-/// What a test changes and looks at while a server has the engine.
+/// What a test changes and reads while a server owns the engine.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Controls {
     /// Whether `flush` and `sync` fail.
-    pub(super) is_failing: Arc<AtomicBool>,
-    /// How often `sync` was called.
+    pub(super) fails_commits: Arc<AtomicBool>,
+    /// Whether every call fails with `KvsError::Failed`.
+    pub(super) has_failed: Arc<AtomicBool>,
+    /// Whether `maintain` fails.
+    pub(super) fails_maintenance: Arc<AtomicBool>,
+    /// How many more calls of `maintain` return true.
+    pub(super) steps: Arc<AtomicUsize>,
     pub(super) syncs: Arc<AtomicUsize>,
-    /// How often `flush` was.
+    pub(super) background_syncs: Arc<AtomicUsize>,
     pub(super) flushes: Arc<AtomicUsize>,
+    pub(super) maintains: Arc<AtomicUsize>,
     /// Set when the engine is dropped.
     pub(super) is_closed: Arc<AtomicBool>,
 }
 
-/// A map with an undo.
+impl Controls {
+    /// The value of a counter.
+    pub(super) fn count(counter: &AtomicUsize) -> usize {
+        counter.load(Ordering::SeqCst)
+    }
+
+    /// Makes `flush` and `sync` fail.
+    pub(super) fn fail_commits(&self) {
+        self.fails_commits.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A map. `set` fails for the key `full`.
 #[derive(Debug, Default)]
 pub(super) struct MemoryEngine {
-    /// What reads see.
-    map: RefCell<HashMap<String, String>>,
-    /// What was there at the last commit.
-    committed: RefCell<HashMap<String, String>>,
-    /// Whether the next commit or step of housekeeping fails, once.
-    fails_once: Cell<bool>,
-    /// Whether it accepts no more writes and syncs.
-    refuses: Cell<bool>,
-    /// How often `maintain` was called.
-    steps: Cell<usize>,
-    /// The keys that it was told of.
+    map: RefCell<BTreeMap<String, String>>,
     prefetched: RefCell<Vec<String>>,
-    /// The test's hand in it.
-    controls: Controls,
+    pub(super) controls: Controls,
 }
 
 impl MemoryEngine {
-    /// An empty one that a test keeps its hand in.
+    /// An empty map.
     pub(super) fn new(controls: Controls) -> MemoryEngine {
-        MemoryEngine {
-            map: RefCell::default(),
-            committed: RefCell::default(),
-            fails_once: Cell::default(),
-            refuses: Cell::default(),
-            steps: Cell::default(),
-            prefetched: RefCell::default(),
-            controls,
-        }
+        MemoryEngine { map: RefCell::default(), prefetched: RefCell::default(), controls }
     }
 
-    /// How often `sync` was called.
-    pub(super) fn syncs(&self) -> usize {
-        self.controls.syncs.load(Ordering::SeqCst)
-    }
-
-    /// How often `flush` was called.
-    pub(super) fn flushes(&self) -> usize {
-        self.controls.flushes.load(Ordering::SeqCst)
-    }
-
-    /// How often `maintain` was called.
-    pub(super) fn steps(&self) -> usize {
-        self.steps.get()
-    }
-
-    /// The keys that it was told of.
+    /// The arguments of `prefetch`.
     pub(super) fn prefetched(&self) -> Vec<String> {
         self.prefetched.borrow().clone()
     }
 
-    /// Has the next commit or step of housekeeping fail.
-    pub(super) fn fail_next(&self) {
-        self.fails_once.set(true);
-    }
-
-    /// Has it refuse, as after a sync that lost something.
-    pub(super) fn refuse_writes(&self, refuses: bool) {
-        self.refuses.set(refuses);
-    }
-
-    /// Takes back what is not committed.
-    fn undo(&self) {
-        *self.map.borrow_mut() = self.committed.borrow().clone();
-    }
-
-    /// Fails if the test wants it.
+    /// Fails if the engine has failed.
     fn check(&self) -> Result<()> {
-        if !self.fails_once.take() && !self.controls.is_failing.load(Ordering::SeqCst) {
-            return Ok(());
+        match self.controls.has_failed.load(Ordering::SeqCst) {
+            true => Err(KvsError::Failed { cause: "a fault".to_owned() }),
+            false => Ok(()),
         }
-        let source = std::io::Error::other("the disk is full");
-        Err(KvsError::Io { context: "cannot keep it".to_owned(), source })
     }
 
-    /// Commits, or undoes and fails.
     fn commit(&self) -> Result<()> {
-        if self.refuses.get() {
-            return Err(KvsError::Failed { cause: "a sync failed".to_owned() });
+        self.check()?;
+        match self.controls.fails_commits.load(Ordering::SeqCst) {
+            true => Err(KvsError::io("cannot sync")(io::Error::other("the disk is broken"))),
+            false => Ok(()),
         }
-        self.check().inspect_err(|_| self.undo())?;
-        *self.committed.borrow_mut() = self.map.borrow().clone();
-        Ok(())
     }
 }
 
@@ -116,27 +83,36 @@ impl Drop for MemoryEngine {
 }
 
 impl KvsEngine for MemoryEngine {
-    /// Fails for the key `full`, and as an engine does whose buffer could not be
-    /// written then: with the writes before it.
     fn set(&self, key: String, value: String) -> Result<()> {
+        self.check()?;
         if key == "full" {
-            self.undo();
-            return Err(KvsError::Failed { cause: "there is no room".to_owned() });
+            return Err(KvsError::io("cannot append")(io::Error::other("the disk is full")));
         }
         self.map.borrow_mut().insert(key, value);
         Ok(())
     }
 
     fn get(&self, key: String) -> Result<Option<String>> {
+        self.check()?;
         Ok(self.map.borrow().get(&key).cloned())
     }
 
     fn remove(&self, key: String) -> Result<()> {
+        self.check()?;
         self.map.borrow_mut().remove(&key).map(drop).ok_or(KvsError::KeyNotFound)
     }
 
-    fn scan(&self, _: Option<&str>) -> Result<crate::engine::Page> {
-        Ok(crate::engine::Page::default())
+    /// Pages of two keys. The cursor is the first key of the page.
+    fn scan(&self, cursor: Option<&str>) -> Result<Page> {
+        let map = self.map.borrow();
+        if let Some(cursor) = cursor
+            && !map.contains_key(cursor)
+        {
+            return Err(KvsError::BadCursor(cursor.to_owned()));
+        }
+        let mut keys = map.range(cursor.unwrap_or_default().to_owned()..).map(|(key, _)| key);
+        let page = keys.by_ref().take(2).cloned().collect();
+        Ok(Page { keys: page, next: keys.next().cloned() })
     }
 
     fn flush(&self) -> Result<()> {
@@ -149,14 +125,26 @@ impl KvsEngine for MemoryEngine {
         self.commit()
     }
 
-    fn prefetch(&self, keys: &[&str]) {
-        self.prefetched.borrow_mut().extend(keys.iter().map(|key| (*key).to_owned()));
+    fn sync_in_background(&self) -> Result<()> {
+        self.controls.background_syncs.fetch_add(1, Ordering::SeqCst);
+        self.commit()
     }
 
-    /// Has two steps to do.
     fn maintain(&self) -> Result<bool> {
-        self.steps.set(self.steps.get() + 1);
+        self.controls.maintains.fetch_add(1, Ordering::SeqCst);
         self.check()?;
-        Ok(self.steps.get() < 2)
+        if self.controls.fails_maintenance.load(Ordering::SeqCst) {
+            return Err(KvsError::io("cannot clean")(io::Error::other("a fault")));
+        }
+        let steps = &self.controls.steps;
+        Ok(steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok())
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        vec![("keys", self.map.borrow().len() as u64)]
+    }
+
+    fn prefetch(&self, keys: &[&str]) {
+        self.prefetched.borrow_mut().extend(keys.iter().map(|key| (*key).to_owned()));
     }
 }

@@ -99,6 +99,12 @@ impl Server {
         (self.child.wait().unwrap(), rest)
     }
 
+    /// Waits for its end before reading its stderr, which may be full.
+    pub fn wait_unread(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.wait().1)
+    }
+
     /// Ends it as a power loss would, but for what the system still holds.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

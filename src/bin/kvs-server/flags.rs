@@ -158,7 +158,7 @@ where
         }
         "cache" => store.cache_bytes = args.parsed_value(cache_bytes)?,
         "max-line" => server.line_bytes_max = args.parsed_value(line_bytes)?,
-        "max-replies" => server.outbox_bytes_max = args.parsed_value(line_bytes)?,
+        "max-replies" => server.output_bytes_max = args.parsed_value(line_bytes)?,
         "max-read" => {
             server.read_bytes_max = args.parsed_value(|t| size(t, READ_BYTES))? as usize;
         }

@@ -57,7 +57,10 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     let name = choice::choose(&flags.dir, flags.engine)?;
     let engine = patiently(|| choice::open(&flags.dir, name, &flags.store))?;
     let has_secret = flags.server.secret.is_some();
-    let server = KvsServer::new(listener, engine, flags.server)?;
+    let mut options = flags.server;
+    options.engine = name.as_str().to_owned();
+    options.directory = std::path::absolute(&flags.dir).unwrap_or_else(|_| flags.dir.clone());
+    let server = KvsServer::new(listener, engine, options)?;
     let address = server.local_addr();
     warn_of_others(address, has_secret);
     let (engine, dir) = (name.as_str(), flags.dir.display());

@@ -1,15 +1,15 @@
 //! The server over real sockets, with an engine in memory.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::testing::{Controls, MemoryEngine};
 use super::*;
 
-/// How long a test waits for what should come at once.
+/// How long a test waits for what should happen at once.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server in a thread of the test.
@@ -20,17 +20,15 @@ struct Served {
     thread: JoinHandle<Result<()>>,
 }
 
-/// Starts a server.
 fn serve(options: ServerOptions) -> Served {
     let controls = Controls::default();
-    let (stop, hears) = Stop::pair().unwrap();
+    let (stop, pipe) = Stop::pair().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let hands = controls.clone();
-    let thread = std::thread::spawn(move || {
-        let engine = MemoryEngine::new(hands);
-        KvsServer::new(listener, engine, options)?.run(hears)
-    });
+    // Boxed, as `choice::open` returns it.
+    let engine: Box<dyn KvsEngine + Send> = Box::new(MemoryEngine::new(controls.clone()));
+    let server = KvsServer::new(listener, engine, options).unwrap();
+    let thread = std::thread::spawn(move || server.run(pipe));
     Served { address, controls, stop, thread }
 }
 
@@ -42,7 +40,7 @@ impl Served {
         BufReader::new(stream)
     }
 
-    fn end(self) -> Result<()> {
+    fn stop(self) -> Result<()> {
         self.stop.stop();
         self.thread.join().unwrap()
     }
@@ -70,81 +68,106 @@ fn figure(client: &mut BufReader<TcpStream>, name: &str) -> u64 {
     figure.unwrap().trim().parse().unwrap()
 }
 
+/// Everything until the connection ends; an error ends it too.
 fn rest(client: &mut BufReader<TcpStream>) -> String {
-    let mut all = String::new();
-    client.read_to_string(&mut all).unwrap();
-    all
+    let mut all = Vec::new();
+    let _ = client.read_to_end(&mut all);
+    String::from_utf8(all).unwrap()
 }
 
 #[test]
-fn serves_every_request() {
+fn every_request_is_served() {
     let served = serve(ServerOptions::default());
     let mut client = served.connect();
-    assert_eq!(ask(&mut client, "PING"), "PONG\n");
-    assert_eq!(ask(&mut client, "GET a"), "NOT_FOUND\n");
-    assert_eq!(ask(&mut client, "SET a 1"), "OK\n");
-    assert_eq!(ask(&mut client, "GET a"), "VALUE 1\n");
-    assert_eq!(ask(&mut client, "RM a"), "OK\n");
-    assert_eq!(ask(&mut client, "RM a"), "NOT_FOUND\n");
+    for (request, expected) in [
+        ("PING", "PONG\n"),
+        ("GET a", "NOT_FOUND\n"),
+        ("SET a 1", "OK\n"),
+        ("GET a", "VALUE 1\n"),
+        ("SCAN", "KEYS - a\n"),
+        ("RM a", "OK\n"),
+        ("RM a", "NOT_FOUND\n"),
+    ] {
+        assert_eq!(ask(&mut client, request), expected);
+    }
     assert!(ask(&mut client, "HELP").starts_with("HELP "));
-    assert!(ask(&mut client, "STATS").contains("requests=7 "));
+    assert!(ask(&mut client, "STATS").contains(" requests=9 "));
     assert!(ask(&mut client, "WHAT").starts_with("ERR unknown-verb "));
     assert_eq!(ask(&mut client, "QUIT"), "OK\n");
     assert_eq!(rest(&mut client), "");
-    served.end().unwrap();
+    served.stop().unwrap();
 }
 
 #[test]
-fn a_pipeline_shares_commits_and_keeps_its_order() {
+fn a_pipeline_shares_commits_and_keeps_order() {
     let served = serve(ServerOptions::default());
     let mut client = served.connect();
-    let requests: String = (0..1000).map(|n| format!("SET k {n}\nGET k\n")).collect();
-    let replies: String = (0..1000).map(|n| format!("OK\nVALUE {n}\n")).collect();
+    let requests: String = (0..1_000).map(|n| format!("SET k {n}\nGET k\n")).collect();
+    let replies: String = (0..1_000).map(|n| format!("OK\nVALUE {n}\n")).collect();
     send(&client, requests.as_bytes());
     client.get_ref().shutdown(Shutdown::Write).unwrap();
     assert_eq!(rest(&mut client), replies);
-    assert!(served.controls.syncs.load(Ordering::SeqCst) < 100);
-    served.end().unwrap();
+    assert!(Controls::count(&served.controls.syncs) < 100);
+    served.stop().unwrap();
 }
 
 #[test]
-fn writes_that_cannot_be_kept_are_not_acknowledged_and_reads_go_on() {
+fn a_failed_write_fails_only_its_request() {
     let served = serve(ServerOptions::default());
     let mut client = served.connect();
-    assert_eq!(ask(&mut client, "SET a 1"), "OK\n");
-    served.controls.is_failing.store(true, Ordering::SeqCst);
-    send(&client, b"GET a\nSET a 2\nGET a\nPING\n");
+    send(&client, b"SET a 1\nSET full 1\nGET a\nSET b 2\nPING\n");
+    assert_eq!(reply(&mut client), "OK\n");
+    assert_eq!(reply(&mut client), "ERR storage cannot append; caused by: the disk is full\n");
     assert_eq!(reply(&mut client), "VALUE 1\n");
-    assert_eq!(reply(&mut client), "ERR storage cannot keep it; caused by: the disk is full\n");
-    assert_eq!(reply(&mut client), "VALUE 1\n");
+    assert_eq!(reply(&mut client), "OK\n");
     assert_eq!(reply(&mut client), "PONG\n");
-    served.controls.is_failing.store(false, Ordering::SeqCst);
-    assert_eq!(ask(&mut client, "SET a 3"), "OK\n");
-    assert_eq!(ask(&mut client, "GET a"), "VALUE 3\n");
-    served.end().unwrap();
+    served.stop().unwrap();
+}
+
+/// Pipelined writes of many clients meet an engine that fails after `fail`.
+fn fail_under_load(fsync: Fsync, fail: fn(&Controls)) {
+    let served = serve(ServerOptions { fsync, ..ServerOptions::default() });
+    let mut clients: Vec<_> = (0..20).map(|_| served.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(ask(client, "SET a 1"), "OK\n");
+    }
+    fail(&served.controls);
+    for client in &mut clients {
+        // The server may have closed the connection already.
+        let _ = client.get_ref().write_all(&b"SET a 2\nGET a\n".repeat(50));
+    }
+    for client in &mut clients {
+        assert_eq!(rest(client), "", "nothing of a failed iteration is sent");
+    }
+    assert!(served.thread.join().unwrap().is_err());
+    assert!(served.controls.is_closed.load(Ordering::SeqCst));
+    assert!(TcpStream::connect(served.address).is_err());
 }
 
 #[test]
-fn a_write_that_fails_may_have_undone_those_before_it() {
-    let served = serve(ServerOptions::default());
-    let mut client = served.connect();
-    send(&client, b"SET a 1\nSET full 1\nPING\n");
-    assert!(reply(&mut client).contains("there is no room"));
-    assert!(reply(&mut client).contains("there is no room"));
-    assert_eq!(reply(&mut client), "PONG\n");
-    assert_eq!(ask(&mut client, "SET a 2"), "OK\n");
-    served.end().unwrap();
+fn a_failed_sync_acknowledges_nothing() {
+    fail_under_load(Fsync::Always, Controls::fail_commits);
 }
 
 #[test]
-fn shutdown_is_answered_when_the_engine_is_closed_and_the_port_free() {
+fn a_failed_flush_acknowledges_nothing() {
+    fail_under_load(Fsync::Never, Controls::fail_commits);
+}
+
+#[test]
+fn a_failed_engine_acknowledges_nothing() {
+    fail_under_load(Fsync::Never, |controls| controls.has_failed.store(true, Ordering::SeqCst));
+}
+
+#[test]
+fn shutdown_is_answered_last() {
     let served = serve(ServerOptions::default());
     let mut idle = served.connect();
     let mut client = served.connect();
     assert_eq!(ask(&mut idle, "SET a 1"), "OK\n");
-    send(&client, b"PING\nSHUTDOWN\nPING\n");
+    send(&client, b"PING\nSHUTDOWN\r\nPING\n");
     assert_eq!(reply(&mut client), "PONG\n");
-    assert_eq!(reply(&mut client), "OK\n");
+    assert_eq!(reply(&mut client), "OK\r\n");
     assert!(served.controls.is_closed.load(Ordering::SeqCst));
     TcpListener::bind(served.address).unwrap();
     assert_eq!(rest(&mut client), "");
@@ -153,37 +176,35 @@ fn shutdown_is_answered_when_the_engine_is_closed_and_the_port_free() {
 }
 
 #[test]
-fn a_shutdown_that_cannot_sync_says_so() {
+fn a_shutdown_without_sync_says_so() {
     let served = serve(ServerOptions::default());
     let mut client = served.connect();
-    served.controls.is_failing.store(true, Ordering::SeqCst);
+    served.controls.fail_commits();
     assert!(ask(&mut client, "SHUTDOWN").starts_with("ERR storage "));
     assert!(served.thread.join().unwrap().is_err());
 }
 
 #[test]
-fn one_client_too_many_is_told_so() {
+fn a_client_over_the_limit_is_told() {
     let served = serve(ServerOptions { clients_max: 2, ..ServerOptions::default() });
-    let mut first = served.connect();
-    let mut second = served.connect();
+    let (mut first, mut second) = (served.connect(), served.connect());
     assert_eq!(ask(&mut first, "PING"), "PONG\n");
     assert_eq!(ask(&mut second, "PING"), "PONG\n");
     for _ in 0..200 {
         assert!(reply(&mut served.connect()).starts_with("ERR busy "));
     }
     assert_eq!(ask(&mut first, "QUIT"), "OK\n");
-    assert_eq!(rest(&mut first), "");
     drop(first);
     let mut third = served.connect();
     while !ask(&mut third, "PING").starts_with("PONG") {
         third = served.connect();
     }
     assert_eq!(ask(&mut second, "PING"), "PONG\n");
-    served.end().unwrap();
+    served.stop().unwrap();
 }
 
 #[test]
-fn those_who_are_told_of_too_many_clients_are_bounded_too_and_more_wait_in_the_queue() {
+fn refused_clients_are_limited_too() {
     let served = serve(ServerOptions { clients_max: 1, ..ServerOptions::default() });
     let mut first = served.connect();
     assert_eq!(ask(&mut first, "PING"), "PONG\n");
@@ -192,19 +213,19 @@ fn those_who_are_told_of_too_many_clients_are_bounded_too_and_more_wait_in_the_q
         assert!(reply(&mut other).starts_with("ERR busy "));
         assert!(figure(&mut first, "clients") <= 65);
     }
-    served.end().unwrap();
+    served.stop().unwrap();
 }
 
 #[test]
-fn a_client_that_reads_late_gets_every_reply() {
+fn a_slow_reader_gets_every_reply_and_delays_nobody() {
     let served = serve(ServerOptions::default());
     let mut client = served.connect();
     let value = "v".repeat(200_000);
     assert_eq!(ask(&mut client, &format!("SET a {value}")), "OK\n");
-    let mut late = served.connect();
-    send(&late, &b"GET a\n".repeat(100));
-    late.get_ref().shutdown(Shutdown::Write).unwrap();
-    // Until nothing more is executed for the late one.
+    let mut slow = served.connect();
+    send(&slow, &b"GET a\n".repeat(100));
+    slow.get_ref().shutdown(Shutdown::Write).unwrap();
+    // Until nothing more is executed for the slow reader.
     let mut before = 0;
     loop {
         let requests = figure(&mut client, "requests");
@@ -213,58 +234,58 @@ fn a_client_that_reads_late_gets_every_reply() {
         }
     }
     assert!(before < 100);
-    assert!(rest(&mut late) == format!("VALUE {value}\n").repeat(100));
-    served.end().unwrap();
+    assert!(rest(&mut slow) == format!("VALUE {value}\n").repeat(100));
+    served.stop().unwrap();
 }
 
 #[test]
-fn a_client_that_does_not_read_keeps_nobody_waiting() {
-    let served = serve(ServerOptions::default());
-    let mut client = served.connect();
-    let value = "v".repeat(100_000);
-    assert_eq!(ask(&mut client, &format!("SET a {value}")), "OK\n");
-    let deaf = served.connect();
-    send(&deaf, "GET a\n".repeat(10_000).as_bytes());
-    for _ in 0..100 {
-        assert_eq!(ask(&mut client, "PING"), "PONG\n");
-    }
-    served.end().unwrap();
-}
-
-#[test]
-fn many_idle_clients_are_all_served() {
+fn many_idle_clients_are_served() {
     let served = serve(ServerOptions::default());
     let mut clients: Vec<_> = (0..200).map(|_| served.connect()).collect();
+    let mut busy = served.connect();
     for round in 0..3 {
         for client in &mut clients {
             assert_eq!(ask(client, "PING"), "PONG\n", "in round {round}");
         }
-        if round == 1 {
-            // Long enough for all of them to be left out of the short waits.
-            std::thread::sleep(Duration::from_millis(150));
+        // Until all of them are idle.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(150) {
+            assert_eq!(ask(&mut busy, "PING"), "PONG\n");
         }
     }
-    served.end().unwrap();
+    served.stop().unwrap();
 }
 
 #[test]
-fn everysec_syncs_without_being_asked() {
+fn everysec_syncs_in_the_background() {
     let served = serve(ServerOptions { fsync: Fsync::EverySec, ..ServerOptions::default() });
     let mut client = served.connect();
     assert_eq!(ask(&mut client, "SET a 1"), "OK\n");
-    let flushes = || served.controls.flushes.load(Ordering::SeqCst);
-    let syncs = || served.controls.syncs.load(Ordering::SeqCst);
-    assert_eq!((flushes(), syncs()), (1, 0));
-    let start = std::time::Instant::now();
-    while syncs() == 0 {
+    let start = Instant::now();
+    while Controls::count(&served.controls.background_syncs) == 0 {
         assert!(start.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
-    served.end().unwrap();
+    assert_eq!(Controls::count(&served.controls.syncs), 0);
+    served.stop().unwrap();
 }
 
 #[test]
-fn clients_that_come_and_go_leave_nothing() {
+fn housekeeping_continues_between_reads() {
+    let served = serve(ServerOptions { fsync: Fsync::Never, ..ServerOptions::default() });
+    let mut client = served.connect();
+    served.controls.steps.store(50, Ordering::SeqCst);
+    assert_eq!(ask(&mut client, "SET a 1"), "OK\n");
+    let start = Instant::now();
+    while Controls::count(&served.controls.steps) > 0 {
+        assert!(start.elapsed() < PATIENCE);
+        assert_eq!(ask(&mut client, "GET a"), "VALUE 1\n");
+    }
+    served.stop().unwrap();
+}
+
+#[test]
+fn departed_clients_leave_nothing() {
     let served = serve(ServerOptions::default());
     for _ in 0..500 {
         drop(served.connect());
@@ -275,5 +296,5 @@ fn clients_that_come_and_go_leave_nothing() {
         stats = ask(&mut client, "STATS");
     }
     assert!(stats.contains(" clients_accepted=501 "));
-    served.end().unwrap();
+    served.stop().unwrap();
 }

@@ -1,0 +1,60 @@
+//! The listener's limits, and the options of a client's socket.
+
+use super::*;
+
+#[test]
+fn a_shortage_concerns_all_connections() {
+    for code in SHORTAGES {
+        assert!(is_shortage(&io::Error::from_raw_os_error(code)));
+    }
+    assert!(!is_shortage(&ErrorKind::ConnectionAborted.into()));
+}
+
+#[test]
+fn a_pause_ends_after_some_time() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut listener = Listener::new(socket, &Rc::default());
+    listener.accept(&mut Clients::new(), &mut Counters::default());
+    assert_eq!(listener.due(), None);
+    listener.pause(&ErrorKind::OutOfMemory.into());
+    listener.poll_fd(0);
+    assert!(listener.due().is_some());
+    listener.paused_until = Some(Instant::now());
+    listener.poll_fd(0);
+    assert_eq!(listener.due(), None);
+}
+
+#[expect(unsafe_code, reason = "std cannot read keepalive")]
+fn option(stream: &TcpStream, level: c_int, name: c_int) -> c_int {
+    unsafe extern "C" {
+        fn getsockopt(
+            fd: c_int,
+            level: c_int,
+            name: c_int,
+            value: *mut c_void,
+            len: *mut u32,
+        ) -> c_int;
+    }
+    let (mut value, mut len) = (0 as c_int, size_of::<c_int>() as u32);
+    // SAFETY: both pointers are to variables that outlive the call, and `len` is
+    // the size of `value`.
+    let status = unsafe {
+        getsockopt(stream.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
+    };
+    assert_eq!(status, 0);
+    value
+}
+
+#[test]
+fn vanished_peers_are_noticed_within_minutes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    prepare(&stream).unwrap();
+    assert_ne!(option(&stream, SOL_SOCKET, SO_KEEPALIVE), 0);
+    let idle = option(&stream, IPPROTO_TCP, TCP_KEEPIDLE);
+    let interval = option(&stream, IPPROTO_TCP, TCP_KEEPINTVL);
+    let probes = option(&stream, IPPROTO_TCP, TCP_KEEPCNT);
+    assert!((1..=180).contains(&(idle + interval * probes)));
+}

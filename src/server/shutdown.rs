@@ -1,0 +1,199 @@
+//! How a server is asked to shut down, and how it does so.
+//!
+//! A byte in a pipe asks it, since a flag would not end a poll that has begun. A
+//! [`StopHandle`] or a signal handler writes the byte.
+//!
+//! Shutdown syncs, sends the replies, closes the listener and the engine, and then
+//! replies to `SHUTDOWN`. So a client that has the reply finds port and directory
+//! free (`shutdown_is_answered_last`).
+//!
+//! `signal` instead of `sigaction`: the struct of the latter differs between C
+//! libraries. With glibc, musl and macOS, `signal` keeps the handler installed.
+
+use std::ffi::{c_int, c_void};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::clients::Clients;
+use super::connection::ConnectionState::AwaitingShutdown;
+use super::listener::Listener;
+use crate::engine::KvsEngine;
+use crate::error::{KvsError, Result};
+use crate::poll::{self, PollFd};
+use crate::protocol::{Fault, Reply};
+
+/// How long shutdown waits for clients to receive their last replies.
+const SEND_TIME: Duration = Duration::from_secs(2);
+
+const SIGHUP: c_int = 1;
+const SIGINT: c_int = 2;
+const SIGTERM: c_int = 15;
+/// A file has reached its size limit. If it is ignored, the write fails instead.
+const SIGXFSZ: c_int = 25;
+const SIG_IGN: usize = 1;
+const SIG_ERR: usize = usize::MAX;
+/// Plus the number of the signal, the exit status after a second signal.
+const SIGNAL_STATUS: c_int = 128;
+
+/// What the signal handler writes to; -1 before it is installed.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+static SIGNALLED: AtomicBool = AtomicBool::new(false);
+
+/// What a server polls to learn that it should shut down.
+#[derive(Debug)]
+pub struct Stop {
+    /// Becomes readable; `None` never does.
+    pipe: Option<UnixStream>,
+}
+
+impl Stop {
+    /// Only a client's `SHUTDOWN` stops the server.
+    pub fn never() -> Stop {
+        Stop { pipe: None }
+    }
+
+    /// A handle that stops the server.
+    ///
+    /// # Errors
+    ///
+    /// If there are no file descriptors left.
+    pub fn pair() -> io::Result<(StopHandle, Stop)> {
+        let (write_end, read_end) = UnixStream::pair()?;
+        write_end.set_nonblocking(true)?;
+        Ok((StopHandle { pipe: write_end }, Stop { pipe: Some(read_end) }))
+    }
+
+    /// SIGHUP, SIGINT and SIGTERM stop the server. A second signal ends the process
+    /// at once. This changes the whole process, so only a binary should call it.
+    ///
+    /// # Errors
+    ///
+    /// If it was called before, or the system refuses.
+    pub fn on_signals() -> io::Result<Stop> {
+        Ok(Stop { pipe: Some(install_handler()?) })
+    }
+
+    /// The descriptor that becomes readable.
+    pub(super) fn fd(&self) -> Option<RawFd> {
+        self.pipe.as_ref().map(AsRawFd::as_raw_fd)
+    }
+}
+
+/// Stops a server, from any thread. Dropping it stops the server too.
+#[derive(Debug)]
+pub struct StopHandle {
+    pipe: UnixStream,
+}
+
+impl StopHandle {
+    /// Makes the server shut down after its current iteration.
+    pub fn stop(&self) {
+        // If the pipe is full, the server was asked already. If it is closed, the
+        // server has ended.
+        let _ = (&self.pipe).write(&[1]);
+    }
+}
+
+/// Installs the handler. Returns the end of its pipe that becomes readable.
+fn install_handler() -> io::Result<UnixStream> {
+    let (write_end, read_end) = UnixStream::pair()?;
+    write_end.set_nonblocking(true)?;
+    // Both ends stay open, so the handler never writes to a reused descriptor.
+    let _ = read_end.try_clone()?.into_raw_fd();
+    PIPE.compare_exchange(-1, write_end.into_raw_fd(), Ordering::SeqCst, Ordering::SeqCst)
+        .map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
+    let handler: extern "C" fn(c_int) = on_signal;
+    // A shell that starts a server in the background ignores SIGINT for it, which
+    // must stop it nevertheless. Only `nohup` ignores SIGHUP, and is obeyed.
+    set_handler(SIGINT, handler as usize)?;
+    set_handler(SIGTERM, handler as usize)?;
+    if set_handler(SIGHUP, handler as usize)? == SIG_IGN {
+        set_handler(SIGHUP, SIG_IGN)?;
+    }
+    set_handler(SIGXFSZ, SIG_IGN)?;
+    Ok(read_end)
+}
+
+/// Sets the handler of a signal, and returns the previous one.
+#[expect(unsafe_code, reason = "std has no signals")]
+fn set_handler(number: c_int, handler: usize) -> io::Result<usize> {
+    unsafe extern "C" {
+        fn signal(number: c_int, handler: usize) -> usize;
+    }
+    // SAFETY: the handler is `SIG_IGN` or a function with the type that `signal`
+    // expects. It exists as long as the program, and is async-signal-safe.
+    match unsafe { signal(number, handler) } {
+        SIG_ERR => Err(io::Error::last_os_error()),
+        previous => Ok(previous),
+    }
+}
+
+/// Runs between any two instructions of the program, so it may use only atomics,
+/// `write` and `_exit`.
+#[expect(unsafe_code, reason = "std's write is not documented to be async-signal-safe")]
+extern "C" fn on_signal(number: c_int) {
+    unsafe extern "C" {
+        safe fn _exit(status: c_int) -> !;
+        fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
+    }
+    if SIGNALLED.swap(true, Ordering::SeqCst) {
+        _exit(SIGNAL_STATUS + number);
+    }
+    let byte = 1_u8;
+    // SAFETY: the pointer is to one byte, which outlives the call. It is the only
+    // byte that is ever written to this pipe, so the call neither blocks nor fails,
+    // and leaves `errno` unchanged.
+    unsafe { write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
+}
+
+/// Shuts down in order.
+///
+/// # Errors
+///
+/// If the last sync fails, or `poll`.
+pub(super) fn shut_down<E: KvsEngine>(
+    engine: E,
+    listener: Listener,
+    mut clients: Clients,
+    buffer: &mut [u8],
+) -> Result<()> {
+    let synced = engine.sync();
+    clients.iter_mut().for_each(|client| client.connection.close());
+    send_all(&mut clients, buffer)?;
+    clients.remove(|state| !matches!(state, AwaitingShutdown(_)), drop);
+    drop((listener, engine));
+    let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
+    clients.iter_mut().for_each(|client| client.connection.finish_shutdown(&reply));
+    send_all(&mut clients, buffer)?;
+    synced
+}
+
+/// Sends all replies, and closes the connections that are closing, for at most
+/// [`SEND_TIME`].
+fn send_all(clients: &mut Clients, buffer: &mut [u8]) -> Result<()> {
+    let deadline = Instant::now() + SEND_TIME;
+    loop {
+        let now = Instant::now();
+        let mut fds = Vec::new();
+        for client in clients.iter_mut() {
+            client.connection.send(now);
+            client.connection.stop_lingering(buffer);
+            if client.connection.wants_write() {
+                fds.push(PollFd::new(client.fd, false, true));
+            }
+        }
+        let left = deadline.saturating_duration_since(now);
+        if fds.is_empty() || left.is_zero() {
+            return Ok(());
+        }
+        poll::wait(&mut fds, Some(left)).map_err(KvsError::io("cannot poll"))?;
+        clients.iter_mut().for_each(|client| client.connection.note_ready(false, true));
+    }
+}
+
+#[cfg(test)]
+#[path = "shutdown_tests.rs"]
+mod tests;
