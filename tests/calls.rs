@@ -8,6 +8,7 @@ mod simulation;
 
 use kvs::{KvStore, KvsEngine, Options};
 use simulation::disk::{Call, SimulatedDisk};
+use simulation::random::Random;
 use simulation::workload::DIRECTORY;
 
 /// Bytes of a record beside key and value.
@@ -182,10 +183,11 @@ fn dead_segments_are_not_read() {
 /// No single write cleans what others owe, however much that is.
 #[test]
 fn one_call_cleans_at_most_a_mebibyte() {
-    let (disk, store) = open(&segments_of(8 << 20));
-    (0..90_000).for_each(|nth| set(&store, &format!("key{}", nth * 7_919 % 30_000), 100));
+    let (disk, store) = open(&segments_of(1 << 20));
+    let mut random = Random::new(1);
+    (0..150_000).for_each(|_| set(&store, &format!("key{}", random.below(30_000)), 100));
     drop(store);
-    let mut options = segments_of(8 << 20);
+    let mut options = segments_of(1 << 20);
     options.compact_threshold_bytes = 4096;
     let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
     let mut most = 0;

@@ -53,8 +53,8 @@ const CALL_BYTES_MAX: u64 = 1 << 20;
 const MAINTAIN_BYTES: u64 = 64 << 10;
 /// Time until a step that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bytes that a step reads at a time: those of two steps.
-const READ_BYTES: usize = 2 * STEP_BYTES;
+/// Bytes that are read at a time, for a few steps.
+const READ_BYTES: usize = 4 * STEP_BYTES;
 /// Bytes behind a step that it may look at: the header and key of its last record.
 const LAST_RECORD_BYTES: usize = 512;
 /// When space is short, compaction is due from this part of a segment on ..
