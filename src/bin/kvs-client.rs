@@ -50,7 +50,7 @@ Usage: kvs-client set KEY VALUE    set the value of a key
 
 Flags, before or after the words; all arguments after -- are words
   --addr HOST:PORT   address of the server [127.0.0.1:4000]
-  --timeout SECONDS  timeout for connecting and for each reply [30]
+  --timeout SECONDS  timeout for connecting, and for each reply; ping retries until then [30]
   --auth-file PATH   authenticate with the secret in this file
   --stdin            set: read the value from standard input
   --raw              get: print the value without a newline after it
