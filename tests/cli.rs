@@ -218,19 +218,6 @@ fn a_servers_error_comes_with_its_code() {
 }
 
 #[test]
-fn no_server_and_a_silent_one_are_errors() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap().to_string();
-    let silent = client(&["get", "a", "--timeout=0.1", "--addr", &addr]);
-    let expected = format!("error: {addr} did not answer within 100ms\ncaused by: timed out\n");
-    assert_eq!(silent, failed(1, &expected));
-    drop(listener);
-    let refused = client(&["get", "a", "--addr", &addr]);
-    assert_eq!(refused.status, 1);
-    assert!(refused.stderr.starts_with(&format!("error: cannot connect to {addr}\ncaused by: ")));
-}
-
-#[test]
 fn the_log_starts_with_version_address_and_engine() {
     for engine in ENGINES {
         let dir = tempfile::tempdir().unwrap();

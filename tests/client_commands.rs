@@ -267,3 +267,16 @@ fn a_store_has_the_same_directory_everywhere() {
         fs::read_dir(dir.path().join("data")).unwrap().all(|entry| entry.unwrap().path().is_file())
     );
 }
+
+#[test]
+fn no_server_and_a_silent_one_are_errors() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let silent = client(&["get", "a", "--timeout=0.1", "--addr", &addr]);
+    let expected = format!("error: {addr} did not answer within 100ms\ncaused by: timed out\n");
+    assert_eq!(silent, failed(1, &expected));
+    drop(listener);
+    let refused = client(&["get", "a", "--addr", &addr]);
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.starts_with(&format!("error: cannot connect to {addr}\ncaused by: ")));
+}
