@@ -280,7 +280,8 @@ fn a_flipped_bit_loses_no_more_than_what_was_unsynced() {
     let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
     let maps = fill_without_sync(&store, 3_000);
     let files = disk.after_kill().files();
-    let segments: Vec<_> = segments(&files).into_iter().filter(|it| !it.ends_with("reserve.kvs")).collect();
+    let segments: Vec<_> =
+        segments(&files).into_iter().filter(|it| !it.ends_with("reserve.kvs")).collect();
     assert!(segments.len() > 4);
     for (nth, path) in segments.iter().enumerate() {
         for at in (0..files[path].len()).step_by(37) {

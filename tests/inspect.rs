@@ -75,7 +75,11 @@ fn masked(text: &str) -> String {
         let trimmed = word.trim_end_matches([' ', '\n', ',']);
         let is_hex = [8, 16].contains(&trimmed.len())
             && trimmed.bytes().all(|byte| byte.is_ascii_hexdigit());
-        masked += &if is_hex { word.replace(trimmed, &"x".repeat(trimmed.len())) } else { word.to_owned() };
+        masked += &if is_hex {
+            word.replace(trimmed, &"x".repeat(trimmed.len()))
+        } else {
+            word.to_owned()
+        };
     }
     masked
 }
