@@ -33,12 +33,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Inner;
-use super::fs::{Fs, FsFile};
+use super::fs::{Fs, Task};
 use super::index::{Fingerprint, Location};
 use super::log::Space;
-use super::reader::{Reader, Source};
+use super::reader::Reader;
 use super::record::{CHECKPOINT_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
-use super::record::{Kind, Position, RecordHeader};
+use super::record::{Kind, Position};
+use super::sync::is_moved;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
@@ -64,15 +65,18 @@ const SHORT_OF_SPACE_PART: u64 = 16;
 const SEGMENT_OVERHEAD_BYTES: u64 =
     (SEGMENT_HEADER_BYTES + CHECKPOINT_BYTES_MAX + RECORD_HEADER_BYTES + 4) as u64;
 
+/// Cleaned segments that may wait for their removal before the caller waits too.
+const CLEANED_MAX: usize = 8;
+
 /// How far compaction is.
-pub(super) struct Compaction {
-    /// Offset in the segment that is being cleaned.
-    offset: Option<u32>,
-    /// Reads that segment.
-    reader: Reader,
-    /// Segments that are cleaned and wait for their removal, the oldest ones of
-    /// the log: where their `Cleaned` record ends, and their length.
+pub(super) struct Compaction<D: Fs> {
+    /// Reads the segment that is being cleaned, and the offset of its next record.
+    cleaning: Option<(Reader<D::File>, u32)>,
+    /// The oldest segments of the log, if they are cleaned and wait for their removal:
+    /// where their `Cleaned` record ends, and their length.
     cleaned: VecDeque<(Position, u64)>,
+    /// The removal in the background, and how many of those it removes.
+    removal: Option<(D::Task, usize)>,
     /// Bytes of cleaning that are owed.
     owed: u64,
     /// When a step that failed is tried again.
@@ -81,13 +85,13 @@ pub(super) struct Compaction {
     ended: bool,
 }
 
-impl Compaction {
+impl<D: Fs> Compaction<D> {
     /// Compaction that has done nothing.
-    pub(super) fn new() -> Compaction {
+    pub(super) fn new() -> Compaction<D> {
         Compaction {
-            offset: None,
-            reader: Reader::new(READ_BYTES),
+            cleaning: None,
             cleaned: VecDeque::new(),
+            removal: None,
             owed: 0,
             retry: None,
             ended: false,
@@ -99,18 +103,31 @@ impl Compaction {
         self.owed = self.owed.saturating_add(bytes * CLEAN_FACTOR);
     }
 
+    /// Notes that so many bytes of the oldest segment are cleaned.
+    fn pay(&mut self, bytes: u32) {
+        self.owed = self.owed.saturating_sub(bytes.into());
+    }
+
     /// Returns true if so much is owed that a large batch has to pay before it ends.
     pub(super) fn is_far_behind(&self) -> bool {
         self.owed >= CALL_BYTES_MAX
     }
-}
 
-/// A `Set` record that a step looks at.
-pub(super) struct Candidate {
-    /// Where it is.
-    pub(super) location: Location,
-    /// Its header.
-    pub(super) header: RecordHeader,
+    /// Returns true until a step that failed is tried again.
+    fn is_waiting(&self) -> bool {
+        self.retry.is_some_and(|at| Instant::now() < at)
+    }
+
+    /// Ends compaction after damage, and has it tried again later after other errors.
+    fn note_error(&mut self, error: &KvsError) {
+        let cause = error.chain().join(": ");
+        self.ended = matches!(error, KvsError::Corrupt { .. });
+        self.retry = Some(Instant::now() + RETRY);
+        match self.ended {
+            true => logger::error!("compaction ends until the store is opened again: {cause}"),
+            false => logger::warn!("compaction is tried again in a second: {cause}"),
+        }
+    }
 }
 
 impl<D: Fs> Inner<D> {
@@ -122,7 +139,7 @@ impl<D: Fs> Inner<D> {
 
     /// Bytes in the log that are not live.
     pub(super) fn dead_bytes(&self) -> u64 {
-        self.kept_bytes().saturating_sub(self.live_bytes)
+        self.kept_bytes().saturating_sub(self.log.live_bytes())
     }
 
     /// Returns true if there are so many dead bytes that segments are cleaned.
@@ -141,8 +158,8 @@ impl<D: Fs> Inner<D> {
     /// dead, and the copies of the oldest segment fit into what the reserve has left.
     fn is_cleaning_possible(&self, dead: u64) -> bool {
         let overhead = SEGMENT_OVERHEAD_BYTES * self.log.segment_count() as u64;
-        let oldest = self.log.older(self.compaction.cleaned.len()).unwrap_or(self.log.active());
-        dead >= self.log.segment_bytes() / SHORT_OF_SPACE_PART + overhead
+        let oldest = self.log.older.get(self.compaction.cleaned.len()).unwrap_or(&self.log.active);
+        dead >= self.options.segment_bytes / SHORT_OF_SPACE_PART + overhead
             && oldest.live + 2 * SEGMENT_OVERHEAD_BYTES <= self.log.reserve_left()
     }
 
@@ -167,7 +184,7 @@ impl<D: Fs> Inner<D> {
 
     /// Cleans until `budget` bytes are read or copied, or compaction is not due.
     fn clean_up_to(&mut self, budget: u64) -> Result<()> {
-        if self.compaction.retry.is_some_and(|at| Instant::now() < at) {
+        if self.compaction.is_waiting() {
             return Ok(());
         }
         self.compaction.retry = None;
@@ -179,7 +196,7 @@ impl<D: Fs> Inner<D> {
                 Ok(count) => work += count,
                 Err(error) => {
                     self.log.check()?;
-                    self.note_error(&error);
+                    self.compaction.note_error(&error);
                     break;
                 }
             }
@@ -187,111 +204,138 @@ impl<D: Fs> Inner<D> {
         self.log.write()
     }
 
-    /// Ends compaction after damage, and tries again later after other errors.
-    fn note_error(&mut self, error: &KvsError) {
-        let cause = error.chain().join(": ");
-        self.compaction.ended = matches!(error, KvsError::Corrupt { .. });
-        self.compaction.retry = Some(Instant::now() + RETRY);
-        match self.compaction.ended {
-            true => logger::error!("compaction ends until the store is opened again: {cause}"),
-            false => logger::warn!("compaction is tried again in a second: {cause}"),
-        }
-    }
-
     /// Cleans the next records of the oldest segment. Returns the bytes that were
     /// read or copied, at least 1.
     fn clean_step(&mut self) -> Result<u64> {
-        let Some(segment) = self.log.older(self.compaction.cleaned.len()) else {
+        let Some(segment) = self.log.older.get(self.compaction.cleaned.len()) else {
             // The oldest segment is the active one. It cannot be cleaned.
-            self.log.rotate(0, Space::Reserved)?;
-            return Ok(1);
+            return self.log.rotate(0, Space::Reserved).map(|()| 1);
         };
-        let (number, end, live) = (segment.number, segment.len, segment.live);
-        let offset = self.compaction.offset.unwrap_or(SEGMENT_HEADER_BYTES as u32);
+        let (number, len, live) = (segment.number, segment.len, segment.live);
         if live == 0 {
-            self.compaction.owed = self.compaction.owed.saturating_sub((end - offset).into());
-            return self.finish_segment(number, end).map(|()| 1);
+            return self.finish_segment(number, len).map(|()| 1);
         }
-        if offset == end {
+        let (mut reader, mut offset) = match self.compaction.cleaning.take() {
+            Some(cleaning) => cleaning,
+            None => (self.log.reader(number, READ_BYTES)?, SEGMENT_HEADER_BYTES as u32),
+        };
+        if offset == len {
             let reason = format!("{live} live bytes of the segment were not found");
-            let location = Location { segment: number, offset, len: 0 };
-            return Err(self.log.corrupt(location, reason));
+            return Err(self.log.corrupt(Location { segment: number, offset, len: 0 }, reason));
         }
-        let mut reader = std::mem::replace(&mut self.compaction.reader, Reader::new(READ_BYTES));
-        let cleaned = self.clean_records(&mut reader, number, offset);
-        self.compaction.reader = reader;
+        let cleaned = self.clean_records(&mut reader, number, &mut offset);
+        self.compaction.cleaning = Some((reader, offset));
         cleaned
     }
 
-    /// Copies the live ones of the next records of a segment.
-    fn clean_records(&mut self, reader: &mut Reader, number: u32, offset: u32) -> Result<u64> {
-        let Some(segment) = self.log.open_segment(number)? else { return Ok(1) };
-        let (file, path, salt) = (segment.file()?.clone(), segment.path.clone(), segment.salt);
-        let end = u64::from(segment.len);
-        let source = Source { file: &*file, path: &path, number, salt, end };
-        // One read for the whole step, unless its last record is long.
-        reader.bytes(&source, offset.into(), STEP_BYTES + LAST_RECORD_BYTES)?;
-        let (candidates, next) = find_candidates(reader, &source, offset)?;
-        let mut fingerprints = Vec::with_capacity(candidates.len());
-        for Candidate { location, header } in &candidates {
-            let len = RECORD_HEADER_BYTES + header.key_len;
-            let bytes = reader.bytes(&source, location.offset.into(), len)?;
-            let key = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
-            fingerprints.push(self.index.fingerprint(key));
+    /// Copies the live ones of the next records of a segment, and advances `offset`.
+    fn clean_records(
+        &mut self,
+        reader: &mut Reader<D::File>,
+        number: u32,
+        offset: &mut u32,
+    ) -> Result<u64> {
+        let (live, next) = self.live_records(reader, number, *offset)?;
+        let mut work = u64::from(next - *offset).min(STEP_BYTES as u64);
+        for (fingerprint, location) in live {
+            self.compaction.pay(location.offset - *offset);
+            *offset = location.offset;
+            let record = match reader.record(location.offset.into())? {
+                Ok(record) => record,
+                Err(damage) => return Err(reader.corrupt(location.offset, damage)),
+            };
+            let copy = self.log.stage(Kind::Set, record.key, record.value, Space::Reserved)?;
+            self.updates.push((fingerprint, Some(copy)));
+            work += u64::from(location.len);
         }
-        let mut work = u64::from(next - offset).min(STEP_BYTES as u64);
-        self.apply_updates();
-        let newest = self.index.get_all(&fingerprints);
-        for (nth, Candidate { location, header }) in candidates.iter().enumerate() {
-            if newest[nth] == Some(*location) {
-                let bytes = reader.bytes(&source, location.offset.into(), header.len())?;
-                let record = header.record(bytes, salt);
-                let record = record.map_err(|damage| {
-                    KvsError::corrupt(&path, location.offset.into(), damage.to_string())
-                })?;
-                self.copy(fingerprints[nth], record.key, record.value)?;
-                work += u64::from(location.len);
-            }
-            // Behind this record, so that a later error does not copy it again.
-            self.compaction.offset = Some(location.offset + location.len);
-        }
-        self.compaction.offset = Some(next);
-        self.compaction.owed = self.compaction.owed.saturating_sub((next - offset).into());
+        self.compaction.pay(next - *offset);
+        *offset = next;
         self.apply_updates();
         Ok(work.max(1))
     }
 
-    /// Appends a copy of a live record.
-    fn copy(&mut self, fingerprint: Fingerprint, key: &[u8], value: &[u8]) -> Result<()> {
-        let location = self.log.stage(Kind::Set, key, value, Space::Reserved)?;
-        self.updates.push((fingerprint, Some(location)));
-        Ok(())
+    /// The live records among the next ones of a segment, at least one record further
+    /// on, and the offset behind the last one. All updates are applied.
+    pub(super) fn live_records(
+        &self,
+        reader: &mut Reader<D::File>,
+        number: u32,
+        offset: u32,
+    ) -> Result<(Vec<(Fingerprint, Location)>, u32)> {
+        // One read for the whole step, unless its last record is long.
+        reader.bytes(offset.into(), STEP_BYTES + LAST_RECORD_BYTES)?;
+        let (mut fingerprints, mut locations) = (Vec::new(), Vec::new());
+        let mut next = offset;
+        while u64::from(next) < reader.end && (next - offset) < STEP_BYTES as u32 {
+            let header = match reader.header(next.into())? {
+                Ok(header) => header,
+                Err(damage) => return Err(reader.corrupt(next, damage)),
+            };
+            let len = header.len() as u32;
+            if header.kind == Kind::Set {
+                let bytes = reader.bytes(next.into(), RECORD_HEADER_BYTES + header.key_len)?;
+                let key = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+                fingerprints.push(self.index.fingerprint(key));
+                locations.push(Location { segment: number, offset: next, len });
+            }
+            next += len;
+        }
+        let newest = self.index.get_all(&fingerprints);
+        let records = fingerprints.into_iter().zip(locations).zip(newest);
+        let live = records.filter(|((_, location), newest)| *newest == Some(*location));
+        Ok((live.map(|(record, _)| record).collect(), next))
     }
 
     /// Notes that a segment holds nothing live.
     fn finish_segment(&mut self, number: u32, len: u32) -> Result<()> {
         self.log.stage(Kind::Cleaned, &number.to_le_bytes(), b"", Space::Reserved)?;
-        self.compaction.offset = None;
+        let cleaned = self.compaction.cleaning.take().map_or(0, |(_, offset)| offset);
+        self.compaction.pay(len - cleaned);
         self.compaction.cleaned.push_back((self.log.staged_end(), len.into()));
         Ok(())
     }
 
-    /// Removes segments whose copies are on disk, and has the others' fsynced. Waits
+    /// Removes segments whose copies are on disk, and has the others fsynced. Waits
     /// for that while space is short.
     pub(super) fn remove_cleaned(&mut self) -> Result<()> {
         let is_short = self.log.is_space_short() && !self.compaction.cleaned.is_empty();
         if is_short {
             self.log.sync()?;
         }
-        while let Some((position, _)) = self.compaction.cleaned.front() {
-            if *position > self.log.synced() {
-                self.log.start_sync(true);
-                break;
-            }
-            self.log.remove_oldest()?;
-            self.compaction.cleaned.pop_front();
+        self.end_removal(is_short || self.compaction.cleaned.len() > CLEANED_MAX)?;
+        if self.compaction.removal.is_some() || self.compaction.is_waiting() {
+            return Ok(());
         }
-        if is_short { self.log.finish_removals() } else { Ok(()) }
+        let (synced, cleaned) = (self.log.synced, &self.compaction.cleaned);
+        let count = cleaned.iter().take_while(|(position, _)| *position <= synced).count();
+        if count < cleaned.len() {
+            self.log.start_sync(true);
+        }
+        if count > 0 {
+            self.compaction.removal = Some((self.log.start_removal(count), count));
+        }
+        self.end_removal(is_short)
+    }
+
+    /// Takes note of a removal that has ended. Waits for the end if `wait`.
+    pub(super) fn end_removal(&mut self, wait: bool) -> Result<()> {
+        let removal = self.compaction.removal.take_if(|(task, _)| wait || task.is_done());
+        let Some((task, count)) = removal else { return Ok(()) };
+        match task.wait() {
+            Ok(()) => {
+                self.log.forget_oldest(count);
+                self.compaction.cleaned.drain(..count);
+            }
+            Err(error) if is_moved(&error) => {
+                let moved = Err(self.log.directory.moved());
+                return self.log.fail(moved);
+            }
+            Err(error) => {
+                let error = KvsError::io("cannot remove cleaned segments")(error);
+                self.compaction.note_error(&error);
+            }
+        }
+        Ok(())
     }
 
     /// Cleans at least one segment, if compaction is due, when a store is opened.
@@ -308,7 +352,7 @@ impl<D: Fs> Inner<D> {
 
     /// Does one step of `maintain`. Returns true if there is more to do.
     pub(super) fn maintain_compaction(&mut self) -> Result<bool> {
-        if self.compaction.retry.is_some_and(|at| Instant::now() < at) {
+        if self.compaction.is_waiting() {
             return Ok(false);
         }
         if self.is_compaction_due() {
@@ -316,29 +360,6 @@ impl<D: Fs> Inner<D> {
             self.remove_cleaned()?;
             return Ok(true);
         }
-        Ok(!self.compaction.cleaned.is_empty() || self.log.is_removing())
+        Ok(!self.compaction.cleaned.is_empty())
     }
-}
-
-/// The `Set` records of the next bytes of a segment, at least one record, and the
-/// offset behind the last record.
-pub(super) fn find_candidates<F: FsFile>(
-    reader: &mut Reader,
-    source: &Source<'_, F>,
-    offset: u32,
-) -> Result<(Vec<Candidate>, u32)> {
-    let mut candidates = Vec::new();
-    let mut next = offset;
-    while u64::from(next) < source.end && (next - offset) < STEP_BYTES as u32 {
-        let header = reader
-            .header(source, next.into())?
-            .map_err(|damage| KvsError::corrupt(source.path, next.into(), damage.to_string()))?;
-        let len = header.len() as u32;
-        if header.kind == Kind::Set {
-            let location = Location { segment: source.number, offset: next, len };
-            candidates.push(Candidate { location, header });
-        }
-        next += len;
-    }
-    Ok((candidates, next))
 }

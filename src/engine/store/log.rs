@@ -30,14 +30,13 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::cache::Cache;
 use super::directory::Directory;
-use super::fs::{Fs, FsFile};
+use super::fs::Fs;
 use super::index::Location;
+use super::reader::Reader;
 use super::record::{self, CHECKPOINT_BYTES_MAX, Kind, Position, SEGMENT_HEADER_BYTES};
 use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
 use super::reserve::Reserve;
@@ -62,12 +61,22 @@ const RESERVE_TOMBSTONES_BYTES: u64 = 4 << 10;
 /// Who asks for space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Space {
-    /// A client's set. It leaves the reserve whole.
+    /// A client's set, or a checkpoint. It leaves the reserve whole.
     Shared,
     /// A removal, or cleaning. It may use the reserve.
     Reserved,
-    /// A checkpoint. It can be left out, so it neither fills nor uses the reserve.
-    Optional,
+}
+
+/// The segments that recovery leaves, all on disk.
+pub(super) struct Segments<F> {
+    /// Id of the store.
+    pub(super) store: u64,
+    /// All segments but the active one, oldest first. Their numbers have no gaps.
+    pub(super) older: VecDeque<Segment<F>>,
+    /// The newest segment, to which records are appended. Its file is open.
+    pub(super) active: Segment<F>,
+    /// Whether the last record is a `Checkpoint`.
+    pub(super) ends_with_checkpoint: bool,
 }
 
 /// The log of an open store.
@@ -76,16 +85,17 @@ pub(super) struct Log<D: Fs> {
     pub(super) directory: Directory<D>,
     /// Size at which a segment is full.
     segment_bytes: u64,
-    /// Id of the store.
+    /// As in [`Segments`].
     store: u64,
-    /// All segments but the active one, oldest first. Their numbers have no gaps.
     pub(super) older: VecDeque<Segment<D::File>>,
-    /// Bytes of those.
-    pub(super) older_bytes: u64,
-    /// The newest segment, to which records are appended. Its file is open.
     pub(super) active: Segment<D::File>,
-    /// Segments of `older` whose files are open, in the order of opening.
-    pub(super) opened: VecDeque<u32>,
+    pub(super) ends_with_checkpoint: bool,
+    /// Bytes of the older segments.
+    older_bytes: u64,
+    /// Bytes of the records that the index points to.
+    live_bytes: u64,
+    /// Older segments whose files are open, in the order of opening.
+    opened: VecDeque<u32>,
     /// Records that are staged, and not written yet.
     batch: Vec<u8>,
     /// Space for removals and cleaning.
@@ -98,54 +108,39 @@ pub(super) struct Log<D: Fs> {
     pub(super) sync_task: Option<(D::Task, Position)>,
     /// Whether an fsync ended that only a `Checkpoint` can tell of.
     pub(super) is_checkpoint_due: bool,
-    /// Whether the last record is a `Checkpoint`.
-    pub(super) ends_with_checkpoint: bool,
-    /// Files to remove, oldest first, with their handles where they are open.
-    pub(super) removals: VecDeque<(PathBuf, Option<Arc<D::File>>)>,
-    /// The removal in the background, and how many of those files it removes.
-    pub(super) removal_task: Option<(D::Task, usize)>,
-    /// When a failed removal is tried again.
-    pub(super) removal_retry: Option<Instant>,
     /// Fsyncs that were waited for.
     pub(super) syncs: u64,
     /// The fatal failure.
     pub(super) failed: Option<String>,
 }
 
-/// What recovery found, as a log is made of it.
-pub(super) struct Parts<D: Fs> {
-    pub(super) directory: Directory<D>,
-    pub(super) store: u64,
-    pub(super) older: VecDeque<Segment<D::File>>,
-    pub(super) active: Segment<D::File>,
-    pub(super) ends_with_checkpoint: bool,
-}
-
 impl<D: Fs> Log<D> {
-    /// A log whose segments are all on disk.
-    pub(super) fn new(parts: Parts<D>, segment_bytes: u64) -> Result<Log<D>> {
-        let Parts { directory, store, older, active, ends_with_checkpoint } = parts;
-        let reserve = Reserve::open(&directory)?;
+    /// The log of these segments.
+    pub(super) fn new(
+        directory: Directory<D>,
+        segments: Segments<D::File>,
+        segment_bytes: u64,
+    ) -> Result<Log<D>> {
+        let Segments { store, older, active, ends_with_checkpoint } = segments;
+        let live = |segment: &Segment<_>| segment.live;
         Ok(Log {
+            reserve: Reserve::open(&directory)?,
+            directory,
             segment_bytes,
             store,
             older_bytes: older.iter().map(|segment| u64::from(segment.len)).sum(),
+            live_bytes: older.iter().map(live).sum::<u64>() + active.live,
             older,
             synced: Position { segment: active.number, offset: active.len },
             active,
             opened: VecDeque::new(),
             batch: Vec::new(),
-            reserve,
             has_unsynced_name: false,
             sync_task: None,
             is_checkpoint_due: false,
             ends_with_checkpoint,
-            removals: VecDeque::new(),
-            removal_task: None,
-            removal_retry: None,
             syncs: 0,
             failed: None,
-            directory,
         })
     }
 
@@ -185,11 +180,6 @@ impl<D: Fs> Log<D> {
         Position { segment, offset: offset + self.batch.len() as u32 }
     }
 
-    /// Everything before this position is on disk.
-    pub(super) fn synced(&self) -> Position {
-        self.synced
-    }
-
     /// Stages a record and returns where it will be.
     ///
     /// # Errors
@@ -212,12 +202,6 @@ impl<D: Fs> Log<D> {
         Ok(Location { segment, offset, len: len as u32 })
     }
 
-    /// Stages a `Checkpoint` of what is on disk.
-    pub(super) fn stage_checkpoint(&mut self) -> Result<()> {
-        self.is_checkpoint_due = false;
-        self.stage(Kind::Checkpoint, &self.synced.encode(), b"", Space::Optional).map(drop)
-    }
-
     /// Makes sure that a record of `len` bytes can be written, and that the last
     /// `Checkpoint` of the segment fits behind it.
     fn ensure_space(&mut self, len: usize, space: Space) -> Result<()> {
@@ -228,35 +212,48 @@ impl<D: Fs> Log<D> {
         if start >= self.segment_bytes {
             return self.rotate(len, space);
         }
-        if space == Space::Shared && self.reserve.is_released() {
+        if space == Space::Shared && self.is_space_short() {
             self.fill_reserve()?;
         }
         let end = start + (len + CHECKPOINT_BYTES_MAX) as u64;
         if end <= self.active.allocated {
             return Ok(());
         }
-        self.prepare_reserve(space)?;
         let chunk = (self.active.allocated + PREALLOCATE_BYTES).min(self.segment_bytes);
-        let total = self.total_bytes();
-        match allocate(&mut self.active, (&mut self.reserve, total), end, chunk, space) {
+        match self.with_space(space, |log| log.active.preallocate(end, chunk)) {
             // A limit on the size of files. The next file has room for it.
-            Err(error) if is_too_large(&error) && start > SEGMENT_HEADER_BYTES as u64 => {
+            Err(KvsError::Io { source, .. })
+                if source.kind() == ErrorKind::FileTooLarge
+                    && start > SEGMENT_HEADER_BYTES as u64 =>
+            {
                 self.rotate(len, space)
             }
             allocated => allocated,
         }
     }
 
-    /// Makes the reserve as large as it has to be before space is preallocated. For
-    /// removals and cleaning, as large as it can be: they use it next.
-    fn prepare_reserve(&mut self, space: Space) -> Result<()> {
-        match space {
-            Space::Shared => self.fill_reserve(),
-            Space::Reserved if !self.reserve.is_released() => {
-                let _ = self.fill_reserve();
-                self.check()
+    /// Does work that needs disk space. Makes the reserve whole first, or for removals
+    /// and cleaning as large as it can be: they use it if the disk is full.
+    fn with_space<T>(
+        &mut self,
+        space: Space,
+        work: impl Fn(&mut Log<D>) -> Result<T>,
+    ) -> Result<T> {
+        if space == Space::Shared {
+            self.fill_reserve()?;
+        } else if !self.is_space_short() {
+            let _ = self.fill_reserve();
+            self.check()?;
+        }
+        match work(self) {
+            Err(KvsError::Io { source, .. })
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+                    && space == Space::Reserved
+                    && self.reserve.release(self.total_bytes()) =>
+            {
+                work(self)
             }
-            _ => Ok(()),
+            done => done,
         }
     }
 
@@ -280,18 +277,14 @@ impl<D: Fs> Log<D> {
             len: u64::from(u32::MAX) + 1,
             max: u32::MAX.into(),
         })?;
-        let header = SegmentHeader {
-            number,
-            store: self.store,
-            previous_len: self.active.len + CHECKPOINT_BYTES_MAX as u32,
-            salt: random_u64() as u32,
-        };
+        let previous_len = self.active.len + CHECKPOINT_BYTES_MAX as u32;
+        let salt = random_u64() as u32;
+        let header = SegmentHeader { number, store: self.store, previous_len, salt };
         // The store may have been opened with a segment that was full already.
-        let (total, end) = (self.total_bytes(), header.previous_len.into());
-        allocate(&mut self.active, (&mut self.reserve, total), end, end, space)?;
-        let next = self.create_segment(&header, len, space);
-        let next = self.fail_if_moved(next)?;
-        self.end_segment(header.salt)?;
+        let end = previous_len.into();
+        self.with_space(space, |log| log.active.preallocate(end, end))?;
+        let next = self.with_space(space, |log| log.create_segment(&header, len))?;
+        self.end_segment(salt)?;
         let mut full = std::mem::replace(&mut self.active, next);
         if let Err(error) = full.trim() {
             logger::warn!("{} keeps unused space: {error}", full.path.display());
@@ -310,41 +303,28 @@ impl<D: Fs> Log<D> {
     }
 
     /// Creates a segment. Removes its file if there is no space for it.
-    fn create_segment(
-        &mut self,
-        header: &SegmentHeader,
-        len: usize,
-        space: Space,
-    ) -> Result<Segment<D::File>> {
-        self.prepare_reserve(space)?;
-        let total = self.total_bytes();
+    fn create_segment(&mut self, header: &SegmentHeader, len: usize) -> Result<Segment<D::File>> {
         let path = self.directory.segment_path(header.number);
-        let file = match self.directory.create(&path) {
-            Err(error) if may_release(&error, (&mut self.reserve, total), space) => {
-                self.directory.create(&path)?
-            }
-            created => created?,
-        };
+        let created = self.directory.create(&path);
+        let mut segment = Segment::new(path.clone(), self.fail_if_moved(created)?, header);
         let end = (SEGMENT_HEADER_BYTES + len + CHECKPOINT_BYTES_MAX) as u64;
-        let chunk = PREALLOCATE_BYTES.min(self.segment_bytes);
-        let mut segment = Segment::new(path.clone(), file, header);
-        let created = allocate(&mut segment, (&mut self.reserve, total), end, chunk, space)
-            .and_then(|()| segment.write_header(header));
-        created.map(|()| segment).or_else(|error| {
-            let removed = self.directory.remove(&path);
-            self.fail(removed)?;
-            Err(error)
-        })
+        let allocated = segment.preallocate(end, PREALLOCATE_BYTES.min(self.segment_bytes));
+        match allocated.and_then(|()| segment.write_header(header)) {
+            Ok(()) => Ok(segment),
+            Err(error) => {
+                let removed = self.directory.remove(&path);
+                self.fail(removed)?;
+                Err(error)
+            }
+        }
     }
 
     /// Appends the last record of the active segment.
     fn end_segment(&mut self, next_salt: u32) -> Result<()> {
-        let mut bytes = Vec::with_capacity(CHECKPOINT_BYTES_MAX);
         let synced = self.synced == self.end();
         let (key, value) = (self.synced.encode(), next_salt.to_le_bytes());
-        record::encode(&mut bytes, self.active.salt, Kind::Checkpoint, synced, &key, &value);
-        let written = self.active.append(&bytes);
-        self.fail(written)
+        record::encode(&mut self.batch, self.active.salt, Kind::Checkpoint, synced, &key, &value);
+        self.write()
     }
 
     /// Writes the batch into the active segment.
@@ -364,39 +344,29 @@ impl<D: Fs> Log<D> {
         Ok(())
     }
 
-    /// Writes a `Checkpoint` of what is on disk. Without space for it, damage is
-    /// found later, but nothing is lost.
+    /// Writes the batch and a `Checkpoint` of what is on disk. Without space for it,
+    /// damage is found later, but nothing is lost.
     pub(super) fn write_checkpoint(&mut self) -> Result<()> {
-        let _ = self.stage_checkpoint();
-        self.write()
-    }
-
-    /// Writes a `Checkpoint` after recovery, which has put everything on disk.
-    pub(super) fn write_first_checkpoint(&mut self) -> Result<()> {
-        let is_empty = self.older.is_empty() && self.active.len as usize == SEGMENT_HEADER_BYTES;
-        if is_empty || self.ends_with_checkpoint { Ok(()) } else { self.write_checkpoint() }
-    }
-
-    /// Writes the batch, with a `Checkpoint` if one is due.
-    pub(super) fn write_with_checkpoint(&mut self) -> Result<()> {
-        if self.is_checkpoint_due && !self.batch.is_empty() {
-            return self.write_checkpoint();
+        self.is_checkpoint_due = false;
+        if !self.is_space_short() {
+            let _ = self.stage(Kind::Checkpoint, &self.synced.encode(), b"", Space::Shared);
         }
         self.write()
     }
 
-    /// The oldest segments but the active one, from the oldest on.
-    pub(super) fn older(&self, nth: usize) -> Option<&Segment<D::File>> {
-        self.older.get(nth)
+    /// Returns true if the log has no records.
+    pub(super) fn is_empty(&self) -> bool {
+        self.older.is_empty() && self.active.len as usize == SEGMENT_HEADER_BYTES
     }
 
-    /// The active segment.
-    pub(super) fn active(&self) -> &Segment<D::File> {
-        &self.active
+    /// The segments from the one with this number on, oldest first.
+    pub(super) fn segments_from(&self, number: u32) -> impl Iterator<Item = &Segment<D::File>> {
+        let skipped = self.older.front().map_or(0, |it| number.saturating_sub(it.number));
+        self.older.iter().chain([&self.active]).skip(skipped as usize)
     }
 
     /// The segment with this number, with its file open; `None` if there is none.
-    pub(super) fn open_segment(&mut self, number: u32) -> Result<Option<&Segment<D::File>>> {
+    fn open_segment(&mut self, number: u32) -> Result<Option<&Segment<D::File>>> {
         let Some(at) = self.older_index(number) else {
             return Ok(Some(&self.active).filter(|active| active.number == number));
         };
@@ -419,10 +389,7 @@ impl<D: Fs> Log<D> {
     /// Closes the files that were opened first, if too many are open. A file that
     /// is not fsynced yet stays open for that.
     fn close_files(&mut self) {
-        for _ in 0..self.opened.len() {
-            if self.opened.len() <= OPEN_FILES_MAX {
-                return;
-            }
+        for _ in OPEN_FILES_MAX..self.opened.len() {
             let Some(number) = self.opened.pop_front() else { return };
             let Some(at) = self.older_index(number) else { continue };
             if number >= self.synced.segment {
@@ -433,13 +400,21 @@ impl<D: Fs> Log<D> {
         }
     }
 
+    /// Forgets the oldest segments, whose files are removed.
+    pub(super) fn forget_oldest(&mut self, count: usize) {
+        let gone: u64 = self.older.drain(..count).map(|segment| u64::from(segment.len)).sum();
+        self.older_bytes -= gone;
+    }
+
     /// Counts a record as live, or as live no longer.
     pub(super) fn count_live(&mut self, new: Option<Location>, old: Option<Location>) {
-        if let Some(new) = new {
-            *self.live_mut(new.segment) += u64::from(new.len);
+        if let Some(Location { segment, len, .. }) = new {
+            *self.live_mut(segment) += u64::from(len);
+            self.live_bytes += u64::from(len);
         }
-        if let Some(old) = old {
-            *self.live_mut(old.segment) -= u64::from(old.len);
+        if let Some(Location { segment, len, .. }) = old {
+            *self.live_mut(segment) -= u64::from(len);
+            self.live_bytes -= u64::from(len);
         }
     }
 
@@ -471,6 +446,20 @@ impl<D: Fs> Log<D> {
         }
     }
 
+    /// A reader of a segment, `chunk` bytes at a time.
+    pub(super) fn reader(&mut self, number: u32, chunk: usize) -> Result<Reader<D::File>> {
+        match self.open_segment(number)? {
+            Some(it) => {
+                let file = it.file()?.clone();
+                Ok(Reader::new(file, &it.path, it.salt, it.len.into(), chunk))
+            }
+            None => {
+                let location = Location { segment: number, offset: 0, len: 0 };
+                Err(self.corrupt(location, "the segment is gone".to_owned()))
+            }
+        }
+    }
+
     /// The error for a damaged record.
     pub(super) fn corrupt(&self, location: Location, reason: String) -> KvsError {
         let path = self.directory.segment_path(location.segment);
@@ -487,9 +476,9 @@ impl<D: Fs> Log<D> {
         self.older_bytes + u64::from(self.active.len) + self.batch.len() as u64
     }
 
-    /// Size at which a segment is full.
-    pub(super) fn segment_bytes(&self) -> u64 {
-        self.segment_bytes
+    /// Bytes of the records that the index points to.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
 
     /// Returns true if a removal or cleaning found the disk full, and the space
@@ -502,44 +491,6 @@ impl<D: Fs> Log<D> {
     pub(super) fn reserve_left(&self) -> u64 {
         self.reserve.left(self.total_bytes())
     }
-
-    /// Fsyncs that were waited for.
-    pub(super) fn syncs(&self) -> u64 {
-        self.syncs
-    }
-}
-
-/// Preallocates space up to `chunk`, or at least up to `end`. A removal or cleaning
-/// may use the reserve, which comes with the bytes of the log.
-fn allocate<F: FsFile>(
-    segment: &mut Segment<F>,
-    reserve: (&mut Reserve<F>, u64),
-    end: u64,
-    chunk: u64,
-    space: Space,
-) -> Result<()> {
-    let wanted = end.max(chunk);
-    match segment.preallocate(wanted) {
-        Err(_) if segment.allocated >= end => Ok(()),
-        Err(error) if may_release(&error, reserve, space) => segment.preallocate(end),
-        allocated => allocated,
-    }
-}
-
-/// Releases the reserve if that can help. Returns true if it has.
-fn may_release<F: FsFile>(
-    error: &KvsError,
-    (reserve, log_bytes): (&mut Reserve<F>, u64),
-    space: Space,
-) -> bool {
-    let KvsError::Io { source, .. } = error else { return false };
-    let is_full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-    is_full && space == Space::Reserved && reserve.release(log_bytes)
-}
-
-/// Returns true if an error says that a file would be too large.
-fn is_too_large(error: &KvsError) -> bool {
-    matches!(error, KvsError::Io { source, .. } if source.kind() == ErrorKind::FileTooLarge)
 }
 
 /// A random number that clients cannot guess, from the seeds of std's hash maps.

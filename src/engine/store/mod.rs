@@ -53,10 +53,10 @@ use self::cache::Cache;
 use self::compaction::Compaction;
 use self::directory::{Directory, EngineName};
 use self::fs::{Fs, OsFs};
-use self::index::{Index, Update};
+use self::index::{Index, Location, Update};
 use self::log::{Log, Space};
 use self::record::{KEY_BYTES_MAX, Kind, VALUE_BYTES_MAX};
-use self::recovery::{Recovered, recover};
+use self::recovery::recover;
 use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::logger;
@@ -172,12 +172,10 @@ struct Inner<D: Fs> {
     index: Index,
     /// What records have done that the index does not know yet.
     updates: Vec<Update>,
-    /// Bytes of the records that the index points to.
-    live_bytes: u64,
     /// Blocks of segments.
     cache: Cache,
     /// How far compaction is.
-    compaction: Compaction,
+    compaction: Compaction<D>,
     /// Whether `maintain` has yet to make the last writes durable.
     is_active: bool,
     /// When `maintain` was first called after the last write.
@@ -225,22 +223,24 @@ impl<D: Fs> KvStore<D> {
         // First, as it may fail: nothing is created then.
         let cache = Cache::new(options.cache_bytes, options.segment_bytes)?;
         let directory = Directory::open(fs, &directory.into(), EngineName::Kvs)?;
-        let Recovered { parts, index, live_bytes } = recover(directory)?;
-        let log = Log::new(parts, options.segment_bytes)?;
+        let (segments, index) = recover(&directory)?;
+        let log = Log::new(directory, segments, options.segment_bytes)?;
         logger::info!("{} keys in {} segments", index.len(), log.segment_count());
         let mut inner = Inner {
             options,
             log,
             index,
             updates: Vec::new(),
-            live_bytes,
             cache,
             compaction: Compaction::new(),
             is_active: false,
             idle_since: None,
         };
         inner.clean_at_open()?;
-        inner.log.write_first_checkpoint()?;
+        // Recovery has put everything on disk.
+        if !inner.log.is_empty() && !inner.log.ends_with_checkpoint {
+            inner.log.write_checkpoint()?;
+        }
         Ok(KvStore { inner: RefCell::new(inner) })
     }
 }
@@ -275,7 +275,16 @@ impl<D: Fs> KvsEngine for KvStore<D> {
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
-        self.inner.borrow_mut().stats()
+        let mut inner = self.inner.borrow_mut();
+        inner.apply_updates();
+        vec![
+            ("keys", inner.index.len()),
+            ("live_bytes", inner.log.live_bytes()),
+            ("dead_bytes", inner.dead_bytes()),
+            ("segments", inner.log.segment_count() as u64),
+            ("compacting", u64::from(inner.is_compaction_due())),
+            ("syncs", inner.log.syncs),
+        ]
     }
 
     fn set_str(&self, key: &str, value: &str) -> Result<()> {
@@ -342,19 +351,22 @@ impl<D: Fs> Inner<D> {
 
     /// Applies the updates to the index, and counts live bytes.
     fn apply_updates(&mut self) {
-        let Inner { index, updates, log, compaction, live_bytes, .. } = self;
+        let Inner { index, updates, log, compaction, .. } = self;
         index.apply(updates, |new, old| {
             log.count_live(new, old);
-            let (new, old) = (new.map_or(0, |it| it.len), old.map_or(0, |it| it.len));
-            *live_bytes = *live_bytes + u64::from(new) - u64::from(old);
-            compaction.owe(u64::from(new) + u64::from(old));
+            let bytes = |location: Option<Location>| location.map_or(0, |it| it.len.into());
+            compaction.owe(bytes(new) + bytes(old));
         });
         updates.clear();
     }
 
     /// Writes the batch, cleans what is owed, and fsyncs if `durable`.
     fn commit(&mut self, durable: bool) -> Result<()> {
-        self.log.write_with_checkpoint()?;
+        if self.log.is_checkpoint_due && self.log.end() < self.log.staged_end() {
+            self.log.write_checkpoint()?;
+        } else {
+            self.log.write()?;
+        }
         if self.options.buffered || self.updates.len() >= UPDATES_MAX {
             self.apply_updates();
         }
@@ -362,7 +374,7 @@ impl<D: Fs> Inner<D> {
         if durable {
             self.log.sync()?;
         }
-        self.log.poll_tasks()?;
+        self.log.poll_sync()?;
         self.remove_cleaned()
     }
 
@@ -379,36 +391,23 @@ impl<D: Fs> Inner<D> {
         if idle_since.elapsed() < self.options.idle_time {
             return Ok(false);
         }
-        if self.log.synced() < self.log.staged_end() && !self.log.ends_with_checkpoint {
-            self.log.start_sync(true);
-            return Ok(true);
-        }
         if !self.log.ends_with_checkpoint {
+            if self.log.synced < self.log.end() {
+                self.log.start_sync(true);
+                return Ok(true);
+            }
             self.log.write_checkpoint()?;
         }
         self.is_active = false;
         Ok(false)
     }
 
-    /// Figures for an operator.
-    fn stats(&mut self) -> Vec<(&'static str, u64)> {
-        self.apply_updates();
-        vec![
-            ("keys", self.index.len()),
-            ("live_bytes", self.live_bytes),
-            ("dead_bytes", self.dead_bytes()),
-            ("segments", self.log.segment_count() as u64),
-            ("compacting", u64::from(self.is_compaction_due())),
-            ("syncs", self.log.syncs()),
-        ]
-    }
-}
-
-impl<D: Fs> Inner<D> {
     /// Makes everything durable, and removes what is cleaned.
     fn close(&mut self) -> Result<()> {
-        self.log.check()?;
         self.commit(true)?;
+        self.end_removal(true)?;
+        self.remove_cleaned()?;
+        self.end_removal(true)?;
         self.log.close()
     }
 }

@@ -11,11 +11,9 @@
 //!   (`a_scan_lists_every_key_that_stays`).
 
 use super::Inner;
-use super::compaction::find_candidates;
 use super::fs::Fs;
 use super::index::Fingerprint;
-use super::reader::{Reader, Source};
-use super::record::{Position, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES};
+use super::record::{Position, Record, SEGMENT_HEADER_BYTES};
 use crate::engine::Page;
 use crate::error::{KvsError, Result};
 
@@ -59,11 +57,10 @@ impl<D: Fs> Inner<D> {
         };
         let mut page = Page::default();
         let (mut log_bytes, mut key_bytes) = (0, 0);
-        let mut reader = Reader::new(READ_BYTES);
         while log_bytes < PAGE_LOG_BYTES && key_bytes < PAGE_KEY_BYTES {
-            let Some(next) = self.skip_to_records(position) else { return Ok(page) };
-            position = self.scan_records(&mut reader, next, &mut page.keys)?;
-            log_bytes += (position.offset - next.offset) as usize;
+            let Some(start) = self.skip_to_live(position) else { return Ok(page) };
+            position = self.scan_records(start, &mut page.keys)?;
+            log_bytes += (position.offset - start.offset) as usize;
             key_bytes = page.keys.iter().map(String::len).sum();
         }
         page.next = Some(format!("{}-{}", position.segment, position.offset));
@@ -74,59 +71,46 @@ impl<D: Fs> Inner<D> {
     fn decode_cursor(&mut self, cursor: &str) -> Result<Position> {
         let bad = || KvsError::BadCursor(cursor.to_owned());
         let (segment, offset) = cursor.split_once('-').ok_or_else(bad)?;
-        let segment: u32 = segment.parse().map_err(|_| bad())?;
-        let offset: u32 = offset.parse().map_err(|_| bad())?;
+        let segment = segment.parse().map_err(|_| bad())?;
+        let offset = offset.parse().map_err(|_| bad())?;
         let position = Position { segment, offset };
-        let is_past = position > self.log.staged_end() || offset < SEGMENT_HEADER_BYTES as u32;
-        let Some(segment) = self.log.open_segment(segment)?.filter(|_| !is_past) else {
-            // A segment that is gone was cleaned: its keys have moved.
-            return if is_past { Err(bad()) } else { Ok(position) };
-        };
-        if offset != segment.len {
-            let mut header = [0; RECORD_HEADER_BYTES];
-            segment.read(&mut header, offset.into())?;
-            super::record::RecordHeader::decode(&header, segment.salt).map_err(|_| bad())?;
+        if position > self.log.end() || offset < SEGMENT_HEADER_BYTES as u32 {
+            return Err(bad());
+        }
+        // Segments that were cleaned meanwhile are skipped: their keys have moved.
+        if self.skip_to_live(position) == Some(position) {
+            let mut reader = self.log.reader(segment, READ_BYTES)?;
+            reader.header(offset.into())?.map_err(|_| bad())?;
         }
         Ok(position)
     }
 
-    /// The next position at which a record of a segment with live records starts;
-    /// `None` at the end of the log.
-    fn skip_to_records(&self, from: Position) -> Option<Position> {
-        let older = (0..).map_while(|nth| self.log.older(nth)).chain([self.log.active()]);
-        let mut later = older.filter(|it| it.number >= from.segment && it.live > 0);
-        later.find_map(|it| {
-            let is_same = it.number == from.segment;
+    /// The first position from `from` on at which a record of a segment with live
+    /// records starts; `None` at the end of the log.
+    fn skip_to_live(&self, from: Position) -> Option<Position> {
+        let mut live = self.log.segments_from(from.segment).filter(|segment| segment.live > 0);
+        live.find_map(|segment| {
+            let is_same = segment.number == from.segment;
             let offset = if is_same { from.offset } else { SEGMENT_HEADER_BYTES as u32 };
-            (offset < it.len).then_some(Position { segment: it.number, offset })
+            let position = Position { segment: segment.number, offset };
+            (offset < segment.len).then_some(position)
         })
     }
 
     /// Adds the keys of the next live records of a segment. Returns where the next
     /// record starts.
-    fn scan_records(
-        &mut self,
-        reader: &mut Reader,
-        from: Position,
-        keys: &mut Vec<String>,
-    ) -> Result<Position> {
-        let Some(segment) = self.log.open_segment(from.segment)? else { return Ok(from) };
-        let (path, end) = (segment.path.clone(), u64::from(segment.len));
-        let (file, number, salt) = (segment.file()?.clone(), segment.number, segment.salt);
-        let source = Source { file: &*file, path: &path, number, salt, end };
-        let (candidates, next) = find_candidates(reader, &source, from.offset)?;
-        for candidate in candidates {
-            let location = candidate.location;
-            let len = RECORD_HEADER_BYTES + candidate.header.key_len;
-            let bytes = reader.bytes(&source, location.offset.into(), len)?;
-            let key = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
-            // The location would not match if the key were damaged.
-            if self.index.get(self.index.fingerprint(key)) == Some(location) {
-                let key = str::from_utf8(key);
-                keys.push(key.map_err(|_| self.log.corrupt(location, not_utf8()))?.to_owned());
-            }
+    fn scan_records(&mut self, from: Position, keys: &mut Vec<String>) -> Result<Position> {
+        let mut reader = self.log.reader(from.segment, READ_BYTES)?;
+        let (live, offset) = self.live_records(&mut reader, from.segment, from.offset)?;
+        for (_, location) in live {
+            let record = match reader.record(location.offset.into())? {
+                Ok(record) => record,
+                Err(damage) => return Err(reader.corrupt(location.offset, damage)),
+            };
+            let key = str::from_utf8(record.key);
+            keys.push(key.map_err(|_| self.log.corrupt(location, not_utf8()))?.to_owned());
         }
-        Ok(Position { segment: number, offset: next })
+        Ok(Position { offset, ..from })
     }
 }
 

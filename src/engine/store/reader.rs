@@ -1,158 +1,276 @@
-//! Reads the records of a segment one after another, through a buffer.
+//! Reads the log: the records of one segment, or all that is in a directory.
 //!
-//! Recovery, cleaning, scans, inspect and export all read the log with it.
+//! [`Reader`] reads records through a buffer. Cleaning and scans use it. [`walk`]
+//! goes through all segments of a closed store, damaged or not, and accounts for
+//! every byte. Recovery, inspect and export use it.
 //!
 //! Not here: what the records mean, and single records by their location
 //! ([`cache`](super::cache)).
 //!
-//! Invariant: the search for a record in damaged bytes takes constant time for
-//! each position, whatever values clients have stored
-//! (`crafted_values_do_not_slow_the_search`).
+//! Invariants:
+//! * Every byte is part of a header, of a record, of unused space or of a damaged
+//!   range (`every_byte_is_accounted_for`).
+//! * The search for a record in damaged bytes takes constant time for each
+//!   position, whatever values clients have stored
+//!   (`crafted_values_do_not_slow_the_search`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::result::Result as StdResult;
+use std::sync::Arc;
 
 use super::fs::{FsFile, read_full};
-use super::record::{Damage, RECORD_HEADER_BYTES, Record, RecordHeader};
+use super::record::{Damage, HeaderError, Position, RECORD_HEADER_BYTES, Record, RecordHeader};
+use super::record::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::error::{KvsError, Result};
 
-/// A segment to read.
-#[derive(Clone, Copy)]
-pub(super) struct Source<'a, F> {
-    /// Its file.
-    pub(super) file: &'a F,
-    /// The path of the file, for messages.
-    pub(super) path: &'a Path,
-    /// Its number.
-    pub(super) number: u32,
+/// Bytes that a walk reads at a time.
+const WALK_READ_BYTES: usize = 256 << 10;
+
+/// A buffer that holds a part of a segment.
+pub(super) struct Reader<F> {
+    /// The open file, and its path for messages.
+    file: Arc<F>,
+    path: PathBuf,
     /// Seed of the checksums of its records.
     pub(super) salt: u32,
     /// Where to stop: nothing behind this offset is read.
     pub(super) end: u64,
-}
-
-/// A buffer that holds a part of a segment.
-pub(super) struct Reader {
-    /// The buffer. Its first `filled` bytes were read.
-    buffer: Vec<u8>,
-    /// Bytes in the buffer.
-    filled: usize,
-    /// The segment that they are of; 0 for none.
-    segment: u32,
-    /// Their offset in the segment.
-    start: u64,
     /// Bytes to read at a time, unless a record is longer.
     chunk: usize,
+    /// The bytes in memory, and their offset in the segment.
+    buffer: Vec<u8>,
+    start: u64,
 }
 
-impl Reader {
-    /// A reader that reads `chunk` bytes at a time.
-    pub(super) fn new(chunk: usize) -> Reader {
-        Reader { buffer: Vec::new(), filled: 0, segment: 0, start: 0, chunk }
+impl<F: FsFile> Reader<F> {
+    /// Reads a segment up to `end`, `chunk` bytes at a time.
+    pub(super) fn new(file: Arc<F>, path: &Path, salt: u32, end: u64, chunk: usize) -> Reader<F> {
+        let path = path.to_owned();
+        Reader { file, path, salt, end, chunk, buffer: Vec::new(), start: 0 }
     }
 
     /// The bytes from `offset` on: `len` of them, or fewer at the end.
-    pub(super) fn bytes<F: FsFile>(
-        &mut self,
-        source: &Source<'_, F>,
-        offset: u64,
-        len: usize,
-    ) -> Result<&[u8]> {
-        let end = source.end.min(offset + len as u64).max(offset);
-        let is_buffered = self.segment == source.number
-            && self.start <= offset
-            && end <= self.start + self.filled as u64;
-        if !is_buffered {
-            self.fill(source, offset, len)?;
+    pub(super) fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        let end = self.end.min(offset + len as u64).max(offset);
+        if offset < self.start || end > self.start + self.buffer.len() as u64 {
+            let rest = self.end.saturating_sub(offset);
+            let count = rest.min(len.max(self.chunk) as u64) as usize;
+            self.buffer.resize(count, 0);
+            self.start = offset;
+            let filled = read_full(&*self.file, &mut self.buffer, offset);
+            self.buffer.truncate(*filled.as_ref().unwrap_or(&0));
+            filled.map_err(KvsError::io(format!(
+                "cannot read {count} bytes of {} at byte {offset}",
+                self.path.display()
+            )))?;
         }
         let from = (offset - self.start) as usize;
-        let to = ((end - self.start) as usize).min(self.filled);
-        Ok(&self.buffer[from..to])
-    }
-
-    /// Reads a chunk from `offset` on, or `len` bytes if that is more.
-    fn fill<F: FsFile>(&mut self, source: &Source<'_, F>, offset: u64, len: usize) -> Result<()> {
-        let rest = source.end.saturating_sub(offset);
-        let count = rest.min(len.max(self.chunk) as u64) as usize;
-        if self.buffer.len() > self.chunk && count <= self.chunk {
-            // It was grown for a long record.
-            self.buffer = Vec::new();
-        }
-        if self.buffer.len() < count {
-            self.buffer.resize(count, 0);
-        }
-        self.segment = 0;
-        let context =
-            || format!("cannot read {count} bytes of {} at byte {offset}", source.path.display());
-        self.filled = read_full(source.file, &mut self.buffer[..count], offset)
-            .map_err(|error| KvsError::io(context())(error))?;
-        (self.segment, self.start) = (source.number, offset);
-        Ok(())
+        let to = ((end - self.start) as usize).min(self.buffer.len());
+        Ok(&self.buffer[from.min(to)..to])
     }
 
     /// The record at `offset`, or what is wrong there.
-    pub(super) fn record<F: FsFile>(
-        &mut self,
-        source: &Source<'_, F>,
-        offset: u64,
-    ) -> Result<std::result::Result<Record<'_>, Damage>> {
-        let header = match self.header(source, offset)? {
+    pub(super) fn record(&mut self, offset: u64) -> Result<StdResult<Record<'_>, Damage>> {
+        let header = match self.header(offset)? {
             Ok(header) => header,
             Err(damage) => return Ok(Err(damage)),
         };
-        let bytes = self.bytes(source, offset, header.len())?;
-        Ok(header.record(bytes, source.salt))
+        let salt = self.salt;
+        Ok(header.record(self.bytes(offset, header.len())?, salt))
     }
 
     /// The header of the record at `offset`, or what is wrong there.
-    pub(super) fn header<F: FsFile>(
-        &mut self,
-        source: &Source<'_, F>,
-        offset: u64,
-    ) -> Result<std::result::Result<RecordHeader, Damage>> {
-        let bytes = self.bytes(source, offset, RECORD_HEADER_BYTES)?;
-        Ok(RecordHeader::decode(bytes, source.salt))
+    pub(super) fn header(&mut self, offset: u64) -> Result<StdResult<RecordHeader, Damage>> {
+        let salt = self.salt;
+        Ok(RecordHeader::decode(self.bytes(offset, RECORD_HEADER_BYTES)?, salt))
+    }
+
+    /// The error for damage at `offset`.
+    pub(super) fn corrupt(&self, offset: u32, damage: Damage) -> KvsError {
+        KvsError::corrupt(&self.path, offset.into(), damage.to_string())
     }
 
     /// The first offset from `offset` on at which an intact header of a record is.
-    pub(super) fn find_header<F: FsFile>(
-        &mut self,
-        source: &Source<'_, F>,
-        mut offset: u64,
-    ) -> Result<Option<(u64, RecordHeader)>> {
-        let chunk = self.chunk.max(RECORD_HEADER_BYTES);
-        while offset + RECORD_HEADER_BYTES as u64 <= source.end {
-            let bytes = self.bytes(source, offset, chunk)?;
-            let headers = bytes.windows(RECORD_HEADER_BYTES);
-            let mut found = headers.map(|window| RecordHeader::decode(window, source.salt));
-            match found.position(|header| header.is_ok()) {
-                Some(at) => {
-                    let header = RecordHeader::decode(&bytes[at..], source.salt);
-                    return Ok(header.ok().map(|header| (offset + at as u64, header)));
-                }
-                // The file is shorter than it was.
-                None if bytes.len() < RECORD_HEADER_BYTES => return Ok(None),
-                None => offset += (bytes.len() - RECORD_HEADER_BYTES + 1) as u64,
+    fn find_header(&mut self, mut offset: u64) -> Result<Option<u64>> {
+        let (salt, chunk) = (self.salt, self.chunk.max(RECORD_HEADER_BYTES));
+        while offset + RECORD_HEADER_BYTES as u64 <= self.end {
+            let bytes = self.bytes(offset, chunk)?;
+            let mut headers = bytes.windows(RECORD_HEADER_BYTES);
+            if let Some(at) = headers.position(|it| RecordHeader::decode(it, salt).is_ok()) {
+                return Ok(Some(offset + at as u64));
             }
+            // Nothing is left if the file is shorter than it was.
+            let Some(count) = (bytes.len() + 1).checked_sub(RECORD_HEADER_BYTES) else { break };
+            offset += count as u64;
         }
         Ok(None)
     }
 
     /// Returns true if only zeros follow from `offset` on.
-    pub(super) fn is_zeros<F: FsFile>(
-        &mut self,
-        source: &Source<'_, F>,
-        mut offset: u64,
-    ) -> Result<bool> {
-        while offset < source.end {
-            let bytes = self.bytes(source, offset, self.chunk)?;
-            if bytes.iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            if bytes.is_empty() {
-                break;
+    fn is_zeros(&mut self, mut offset: u64) -> Result<bool> {
+        loop {
+            let bytes = self.bytes(offset, self.chunk)?;
+            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(bytes.is_empty());
             }
             offset += bytes.len() as u64;
         }
-        Ok(true)
     }
+}
+
+/// A segment as it was found, before its records are read. Its file is closed, as
+/// there may be more segments than descriptors.
+pub(super) struct Found {
+    /// Its path.
+    pub(super) path: PathBuf,
+    /// The number in its name.
+    pub(super) number: u32,
+    /// Length of the file in bytes.
+    pub(super) file_len: u64,
+    /// Its header, or why it has none.
+    pub(super) header: StdResult<SegmentHeader, String>,
+    /// Whether it has the header of another store.
+    pub(super) is_foreign: bool,
+}
+
+/// Reads the header and the length of each segment. The oldest intact header says
+/// which store it is.
+///
+/// # Errors
+///
+/// [`KvsError::OtherVersion`] if another version of kvs wrote one.
+pub(super) fn find_segments<F: FsFile>(
+    paths: Vec<(u32, PathBuf)>,
+    open: &impl Fn(&Path) -> Result<F>,
+) -> Result<Vec<Found>> {
+    let mut found = Vec::with_capacity(paths.len());
+    let mut store = None;
+    for (number, path) in paths {
+        let file = open(&path)?;
+        let context = || format!("cannot read the header of {}", path.display());
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        let filled = read_full(&file, &mut bytes, 0).map_err(KvsError::io(context()))?;
+        let file_len = file.len().map_err(KvsError::io(context()))?;
+        let mut header = match SegmentHeader::decode(&bytes[..filled]) {
+            Ok(header) if header.number == number => Ok(header),
+            Ok(header) => Err(format!("it is segment {} under another name", header.number)),
+            Err(HeaderError::Damaged(reason)) => Err(reason.to_owned()),
+            Err(HeaderError::Version(version)) => {
+                let version = format!("a version of kvs with format {version}");
+                return Err(KvsError::OtherVersion { path, version });
+            }
+        };
+        let is_foreign = header.as_ref().is_ok_and(|it| *store.get_or_insert(it.store) != it.store);
+        if is_foreign {
+            header = Err("it belongs to another store than the oldest segment".to_owned());
+        }
+        found.push(Found { path, number, file_len, header, is_foreign });
+    }
+    Ok(found)
+}
+
+/// What a walk finds, in the order of the log.
+pub(super) enum Finding<'a> {
+    /// A segment. Its header is intact, or what is damaged follows.
+    Segment(&'a Found),
+    /// An intact record.
+    Record(Record<'a>),
+    /// Space behind the last record.
+    Unused,
+    /// Damaged bytes.
+    Damaged {
+        /// The offset behind the last of them.
+        end: u64,
+        /// What is wrong.
+        reason: String,
+        /// Whether they are a record whose intact header has the flag *synced*.
+        synced: bool,
+    },
+    /// Segments that should be there, up to the number before this one.
+    Missing(u32),
+}
+
+/// Walks through all segments. Passes to `see` what it finds, and where.
+pub(super) fn walk<F: FsFile>(
+    found: &[Found],
+    open: &impl Fn(&Path) -> Result<F>,
+    mut see: impl FnMut(Position, Finding<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut expected = found.first().map_or(0, |oldest| oldest.number);
+    // The salt that the last record names for the next segment.
+    let mut next_salt = None;
+    for (at, segment) in found.iter().enumerate() {
+        let number = segment.number;
+        if number != expected {
+            see(Position { segment: expected, offset: 0 }, Finding::Missing(number))?;
+            next_salt = None;
+        }
+        expected = number.saturating_add(1);
+        let start = Position { segment: number, offset: 0 };
+        see(start, Finding::Segment(segment))?;
+        let salt = match &segment.header {
+            Ok(header) => Some(header.salt),
+            Err(reason) => {
+                let salt = next_salt.filter(|_| !segment.is_foreign);
+                let readable = salt.map_or(u64::MAX, |_| SEGMENT_HEADER_BYTES as u64);
+                let (end, reason) = (segment.file_len.min(readable), reason.clone());
+                see(start, Finding::Damaged { end, reason, synced: false })?;
+                salt
+            }
+        };
+        next_salt = None;
+        if let Some(salt) = salt {
+            let (file, end) = (Arc::new(open(&segment.path)?), segment.file_len);
+            let mut reader = Reader::new(file, &segment.path, salt, end, WALK_READ_BYTES);
+            walk_records(&mut reader, stated_len(found, at), |offset, finding| {
+                if let Finding::Record(record) = &finding {
+                    next_salt = record.next_salt();
+                }
+                see(Position { segment: number, offset }, finding)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The length that the header of the next segment states for a segment.
+fn stated_len(found: &[Found], at: usize) -> Option<u64> {
+    let next = found.get(at + 1).filter(|next| next.number == found[at].number + 1)?;
+    next.header.as_ref().ok().map(|header| header.previous_len.into())
+}
+
+/// Walks through the records of a segment that should have the stated length.
+fn walk_records<F: FsFile>(
+    reader: &mut Reader<F>,
+    stated: Option<u64>,
+    mut see: impl FnMut(u32, Finding<'_>) -> Result<()>,
+) -> Result<()> {
+    let file_len = reader.end;
+    reader.end = stated.unwrap_or(file_len).min(file_len);
+    let mut offset = SEGMENT_HEADER_BYTES as u64;
+    while offset < reader.end {
+        let damage = match reader.record(offset)? {
+            Ok(record) => {
+                let len = record.len();
+                see(offset as u32, Finding::Record(record))?;
+                offset += u64::from(len);
+                continue;
+            }
+            Err(damage) => damage,
+        };
+        if stated.is_none() && reader.is_zeros(offset)? {
+            break;
+        }
+        let (end, synced) = match (damage, reader.header(offset)?) {
+            (Damage::Body, Ok(header)) => (offset + header.len() as u64, header.synced),
+            _ => (reader.find_header(offset + 1)?.unwrap_or(reader.end), false),
+        };
+        see(offset as u32, Finding::Damaged { end, reason: damage.to_string(), synced })?;
+        offset = end;
+    }
+    if let Some(stated) = stated.filter(|stated| *stated > offset) {
+        let reason = "the next segment says that this one is longer".to_owned();
+        return see(offset as u32, Finding::Damaged { end: stated, reason, synced: false });
+    }
+    if offset < file_len { see(offset as u32, Finding::Unused) } else { Ok(()) }
 }

@@ -104,10 +104,7 @@ pub(super) struct Position {
 impl Position {
     /// The position's 8 bytes in a `Checkpoint`.
     pub(super) fn encode(self) -> [u8; 8] {
-        let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&self.segment.to_le_bytes());
-        bytes[4..].copy_from_slice(&self.offset.to_le_bytes());
-        bytes
+        (u64::from(self.offset) << 32 | u64::from(self.segment)).to_le_bytes()
     }
 }
 
@@ -150,22 +147,18 @@ impl SegmentHeader {
 
     /// Decodes the header at the start of `bytes`.
     pub(super) fn decode(bytes: &[u8]) -> Result<SegmentHeader, HeaderError> {
-        let damaged = Err(HeaderError::Damaged);
-        if bytes.len() >= NUMBER_AT && bytes.starts_with(MAGIC) {
-            // First, as another version may have another checksum.
-            let version = read_u32(bytes, VERSION_AT);
-            if version > VERSION {
-                return Err(HeaderError::Version(version));
-            }
-        }
-        let Some(header) = bytes.get(..SEGMENT_HEADER_BYTES) else {
-            return damaged.map_err(|error| error("the header is cut off"));
+        let header = match bytes.get(..SEGMENT_HEADER_BYTES) {
+            Some(header) if header.starts_with(MAGIC) => header,
+            Some(_) => return Err(HeaderError::Damaged("it does not start like a segment")),
+            None => return Err(HeaderError::Damaged("the header is cut off")),
         };
-        if !header.starts_with(MAGIC) {
-            return damaged.map_err(|error| error("it does not start like a segment"));
+        // First, as another version may have another checksum.
+        let version = read_u32(header, VERSION_AT);
+        if version > VERSION {
+            return Err(HeaderError::Version(version));
         }
         if crc32c(0, &header[..HEADER_CRC_AT]) != read_u32(header, HEADER_CRC_AT) {
-            return damaged.map_err(|error| error("the checksum of the header does not match"));
+            return Err(HeaderError::Damaged("the checksum of the header does not match"));
         }
         let mut store = [0; 8];
         store.copy_from_slice(&header[STORE_AT..PREVIOUS_AT]);
@@ -227,17 +220,13 @@ impl RecordHeader {
         if crc32c(salt, &header[BODY_CRC_AT..]) != read_u32(header, 0) {
             return Err(Damage::Header);
         }
-        let kind = header[KIND_AT] & !SYNCED;
-        // The length has 3 bytes; the kind before it is shifted out.
-        let key_len = (read_u32(header, KIND_AT) >> 8) as usize;
         let value_len = read_u32(header, VALUE_LEN_AT) as usize;
-        if value_len > VALUE_BYTES_MAX {
-            return Err(Damage::Length);
-        }
+        let kind = Kind::from_u8(header[KIND_AT] & !SYNCED);
         Ok(RecordHeader {
-            kind: Kind::from_u8(kind).ok_or(Damage::Kind(kind))?,
+            kind: kind.filter(|_| value_len <= VALUE_BYTES_MAX).ok_or(Damage::Unknown)?,
             synced: header[KIND_AT] & SYNCED != 0,
-            key_len,
+            // The length has 3 bytes; the kind before it is shifted out.
+            key_len: (read_u32(header, KIND_AT) >> 8) as usize,
             value_len,
             body_crc: read_u32(header, BODY_CRC_AT),
         })
@@ -278,6 +267,11 @@ impl<'a> Record<'a> {
         RecordHeader::decode(bytes, salt)?.record(bytes, salt)
     }
 
+    /// Bytes of the whole record.
+    pub(super) fn len(&self) -> u32 {
+        (RECORD_HEADER_BYTES + self.key.len() + self.value.len()) as u32
+    }
+
     /// The position that a `Checkpoint` names.
     pub(super) fn checkpoint(&self) -> Option<Position> {
         let is_one = self.kind == Kind::Checkpoint && self.key.len() == 8;
@@ -306,21 +300,18 @@ pub(super) enum Damage {
     Header,
     /// The body checksum does not match.
     Body,
-    /// No kind has this number.
-    Kind(u8),
-    /// The value is longer than the limit.
-    Length,
+    /// The checksum matches, but there is no such kind, or the value is too long.
+    Unknown,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Damage::Cut => write!(f, "a record is cut off"),
-            Damage::Header => write!(f, "the header checksum of a record does not match"),
-            Damage::Body => write!(f, "the body checksum of a record does not match"),
-            Damage::Kind(kind) => write!(f, "no kind of record has the number {kind}"),
-            Damage::Length => write!(f, "a value is longer than the limit"),
-        }
+        f.write_str(match self {
+            Damage::Cut => "a record is cut off",
+            Damage::Header => "the header checksum of a record does not match",
+            Damage::Body => "the body checksum of a record does not match",
+            Damage::Unknown => "a record is of no known kind, or longer than the limit",
+        })
     }
 }
 

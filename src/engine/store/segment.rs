@@ -66,7 +66,7 @@ impl<F: FsFile> Segment<F> {
 
     /// Writes the header.
     pub(super) fn write_header(&mut self, header: &SegmentHeader) -> Result<()> {
-        let (_, written) = write_full(self.file()?, &header.encode(), 0);
+        let (_, written) = write_full(&**self.file()?, &header.encode(), 0);
         let context = format!("cannot write the header of {}", self.path.display());
         written.map_err(KvsError::io(context))?;
         self.allocated = self.allocated.max(self.len.into());
@@ -78,20 +78,23 @@ impl<F: FsFile> Segment<F> {
         self.file.as_ref().ok_or_else(|| KvsError::corrupt(&self.path, 0, "the file is closed"))
     }
 
-    /// Preallocates space up to `end`, if there is less. If that fails, the space
-    /// that there is stays allocated.
-    pub(super) fn preallocate(&mut self, end: u64) -> Result<()> {
+    /// Preallocates space up to `end`, and up to `wanted` if it can. If it fails, the
+    /// space that there is stays allocated.
+    pub(super) fn preallocate(&mut self, end: u64, wanted: u64) -> Result<()> {
         let file = self.file()?.clone();
-        write_zeros(&*file, &mut self.allocated, end).map_err(KvsError::io(format!(
-            "cannot preallocate space for {} up to byte {end}",
-            self.path.display()
-        )))
+        match write_zeros(&*file, &mut self.allocated, end.max(wanted)) {
+            Err(_) if self.allocated >= end => Ok(()),
+            allocated => allocated.map_err(KvsError::io(format!(
+                "cannot preallocate space for {} up to byte {end}",
+                self.path.display()
+            ))),
+        }
     }
 
     /// Writes bytes behind the last record. After an error, any part of them may
     /// be in the file.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let (_, written) = write_full(self.file()?, bytes, self.len.into());
+        let (_, written) = write_full(&**self.file()?, bytes, self.len.into());
         let context = || format!("cannot write {} at byte {}", self.path.display(), self.len);
         written.map_err(KvsError::io(context()))?;
         self.len += bytes.len() as u32;
@@ -119,10 +122,9 @@ impl<F: FsFile> Segment<F> {
     /// bytes read.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let end = u64::from(self.len).saturating_sub(offset).min(buffer.len() as u64);
-        read_full(self.file()?, &mut buffer[..end as usize], offset).map_err(KvsError::io(format!(
-            "cannot read {end} bytes of {} at byte {offset}",
-            self.path.display()
-        )))
+        read_full(&**self.file()?, &mut buffer[..end as usize], offset).map_err(KvsError::io(
+            format!("cannot read {end} bytes of {} at byte {offset}", self.path.display()),
+        ))
     }
 }
 

@@ -16,7 +16,6 @@
 //!   (`every_power_loss_leaves_what_was_synced`).
 
 use std::io;
-use std::time::{Duration, Instant};
 
 use super::background::DirectoryMoved;
 use super::fs::{Fs, Task};
@@ -24,12 +23,6 @@ use super::log::Log;
 use super::record::Position;
 use super::segment::Segment;
 use crate::error::{KvsError, Result};
-use crate::logger;
-
-/// Files that may wait for their removal before the caller waits too.
-const REMOVALS_MAX: usize = 8;
-/// Time until a failed removal is tried again.
-const REMOVAL_RETRY: Duration = Duration::from_secs(1);
 
 impl<D: Fs> Log<D> {
     /// Writes and fsyncs everything.
@@ -92,92 +85,33 @@ impl<D: Fs> Log<D> {
         Ok(())
     }
 
-    /// Takes note of jobs in the background that have ended.
-    pub(super) fn poll_tasks(&mut self) -> Result<()> {
+    /// Takes note of an fsync in the background that has ended.
+    pub(super) fn poll_sync(&mut self) -> Result<()> {
         if self.sync_task.as_mut().is_some_and(|(task, _)| task.is_done()) {
             self.wait_for_sync()?;
             // Segments that became full meanwhile.
             self.start_sync(false);
         }
-        if self.removal_task.as_mut().is_some_and(|(task, _)| task.is_done()) {
-            self.wait_for_removal()?;
-        }
-        if !self.removals.is_empty() && self.removal_task.is_none() {
-            self.start_removal();
-        }
         Ok(())
     }
 
-    /// Returns true while files are being removed.
-    pub(super) fn is_removing(&self) -> bool {
-        self.removal_task.is_some()
-    }
-
-    /// Removes the oldest segment, which holds nothing live, in the background.
-    pub(super) fn remove_oldest(&mut self) -> Result<()> {
-        let Some(oldest) = self.older.pop_front() else { return Ok(()) };
-        self.older_bytes -= u64::from(oldest.len);
-        self.opened.retain(|number| *number != oldest.number);
-        self.removals.push_back((oldest.path, oldest.file));
-        if self.removals.len() > REMOVALS_MAX {
-            self.wait_for_removal()?;
-        }
-        if self.removal_task.is_none() {
-            self.start_removal();
-        }
-        Ok(())
-    }
-
-    /// Starts the removals that are due, unless the last try failed just now.
-    fn start_removal(&mut self) {
-        if self.removal_retry.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
+    /// Starts the removal of the files of the oldest segments, which hold nothing live.
+    pub(super) fn start_removal(&mut self, count: usize) -> D::Task {
         let mut job = self.directory.job();
-        for (path, file) in &mut self.removals {
-            job.remove.push(path.clone());
-            job.close.extend(file.take());
+        for segment in self.older.iter_mut().take(count) {
+            job.remove.push(segment.path.clone());
+            job.close.extend(segment.file.take());
         }
-        let count = job.remove.len();
-        self.removal_task = Some((self.directory.fs().start(job), count));
-    }
-
-    /// Waits for the removal in the background. One that failed is tried again.
-    fn wait_for_removal(&mut self) -> Result<()> {
-        let Some((task, count)) = self.removal_task.take() else { return Ok(()) };
-        self.removal_retry = None;
-        match task.wait() {
-            Ok(()) => drop(self.removals.drain(..count)),
-            Err(error) if is_moved(&error) => {
-                let moved = Err(self.directory.moved());
-                return self.fail(moved);
-            }
-            Err(error) => {
-                logger::warn!("a cleaned segment could not be removed yet: {error}");
-                self.removal_retry = Some(Instant::now() + REMOVAL_RETRY);
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until the files that are due are removed, or could not be.
-    pub(super) fn finish_removals(&mut self) -> Result<()> {
-        self.wait_for_removal()?;
-        if !self.removals.is_empty() {
-            self.start_removal();
-        }
-        self.wait_for_removal()
+        self.directory.fs().start(job)
     }
 
     /// Writes and fsyncs everything, with a `Checkpoint` at the end, and gives
     /// unused space back.
     pub(super) fn close(&mut self) -> Result<()> {
         self.sync()?;
-        if !self.ends_with_checkpoint {
-            self.stage_checkpoint()?;
-            self.write()?;
+        if !self.ends_with_checkpoint && !self.is_empty() {
+            self.write_checkpoint()?;
         }
-        self.finish_removals()?;
         self.reserve.remove(&self.directory)?;
         let is_trimmed = self.active.allocated == u64::from(self.active.len);
         self.active.trim()?;
