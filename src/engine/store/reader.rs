@@ -269,7 +269,7 @@ fn walk_records<F: FsFile>(
         offset = end;
     }
     if let Some(stated) = stated.filter(|stated| *stated > offset) {
-        let reason = "the next segment says that this one is longer".to_owned();
+        let reason = format!("the next segment says that this one has {stated} bytes");
         return see(offset as u32, Finding::Damaged { end: stated, reason, synced: false });
     }
     if offset < file_len { see(offset as u32, Finding::Unused) } else { Ok(()) }
