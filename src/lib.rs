@@ -1,82 +1,106 @@
 //! A persistent key/value store: a library, a server and a client.
 //!
-//! [`KvStore`] is a log-structured engine in one directory. [`KvsServer`] serves
-//! it, or `SledKvStore`, or whatever implements [`KvsEngine`], to many clients
-//! in one thread. [`KvsClient`] speaks to it, and so can a person with netcat:
-//! the [`protocol`] is lines of text.
+//! * [`KvStore`] is a log-structured storage engine in one directory.
+//!   `SledKvStore` wraps sled. Both implement [`KvsEngine`].
+//! * [`KvsServer`] serves an engine to many clients in one thread. The
+//!   [`protocol`] is lines of text that a person can type into netcat.
+//! * [`KvsClient`] is a client of the server.
 //!
-//! # The way of a request
+//! ```
+//! use kvs::{KvStore, KvsEngine}; // the trait has the methods
 //!
-//! ```text
-//! poll -> connection -> inbox -> protocol -> execute -> KvsEngine -> batch -> segment -> index
-//! poll <- connection <- outbox <- replies held until the engine has synced this turn's writes
+//! # fn main() -> kvs::Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let directory = directory.path().join("data");
+//! let store = KvStore::open(&directory)?; // creates the directory
+//! store.set("key".to_owned(), "value".to_owned())?; // survives a crash of the process
+//! store.sync()?; // survives a power failure
+//! assert_eq!(store.get("key".to_owned())?.as_deref(), Some("value"));
+//! assert_eq!(store.scan(None)?.keys, ["key"]);
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! The server goes in turns. In each it reads from every client that has sent
-//! something, executes all whole lines, syncs the engine once for all of them,
-//! and only then sends the replies. No layer is skipped, and each imports from
-//! those to its right only.
+//! `README.md` shows how to use the programs. `docs/design.md` explains the design
+//! with pictures and numbers. `docs/specification.md` traces each sentence of the
+//! specification to code and tests.
 //!
-//! # The map, in reading order
+//! # Features
 //!
-//! | place | what lives there | what to look for |
-//! | --- | --- | --- |
-//! | `error.rs` | [`KvsError`] | a variant is what a caller may do about it |
-//! | `logger.rs`, `args.rs` | messages on stderr, an argv lexer | how little each needs |
-//! | `protocol/` | requests, replies, tokens | every line is a request or a fault |
-//! | `engine/mod.rs` | [`KvsEngine`] | the three steps in which a write is durable |
-//! | `engine/store/` | [`KvStore`] | what is on the disk before what |
-//! | `engine/sled.rs`, `engine/choice.rs` | the second engine, and which one to open | |
-//! | `server/` | [`KvsServer`] | the order of a turn is the promise |
-//! | `client.rs` | [`KvsClient`] | every wait ends |
-//! | `bin/` | flags, output, exit status | nothing that a test would want to call |
+//! `sled` (on by default) builds the second engine. Without it the crate has no
+//! dependencies.
 //!
-//! # The specification, and where it is kept
+//! # The path of a request
 //!
-//! | what it asks for | place | test |
-//! | --- | --- | --- |
-//! | a server: `--addr`, `--engine`, `-v` | `bin/kvs-server.rs` | `wrong_command_lines_of_the_server_write_nothing`, `versions_and_help`, `both_ip_versions` |
-//! | the engine in use is the default, another one an error | `engine/choice.rs` | `the_other_engine_is_refused_before_anything_is_written` |
-//! | an error and a status for what cannot be bound or parsed | `bin/common/mod.rs` | `no_server_and_a_silent_one_are_errors` |
-//! | a client: `set`, `get`, `rm`, `shutdown`, `-V` | `bin/kvs-client.rs` | `every_command_with_both_engines`, `wrong_command_lines_of_the_client` |
-//! | shutdown waits until it is complete | `client.rs`, `server/end.rs` | `shutdown_returns_when_port_and_directory_are_free` |
-//! | `KvsClient`, `KvsServer`, `KvsStore`, `SledKvStore` | here | `a_store_may_be_bound_either_way` |
-//! | `KvsEngine`: `set`, `get`, `remove` | `engine/mod.rs` | `an_engine_does_what_a_map_does` |
-//! | commands go to a log, in sequence | `engine/store/write.rs` | `whatever_fails_exactly_that_is_told_and_undone` |
-//! | starting evaluates them into an index of file offsets | `engine/store/recover.rs` | `every_loss_of_power_leaves_what_was_synced` |
-//! | `get` reads where the index points | `engine/store/read.rs` | `a_value_damaged_while_the_store_runs_is_refused_and_the_rest_goes_on` |
-//! | compaction from a threshold on | `engine/store/compact.rs` | `the_directory_never_exceeds_its_bound` |
-//! | a logger on the console, address and engine at the start | `logger.rs` | `the_log_starts_with_version_address_and_engine` |
-//! | a protocol of one's own, over `std::net` | `protocol/mod.rs` | `transcripts_match` |
-//! | errors that are chained, and pass the wire | `error.rs` | `a_servers_error_comes_with_its_code` |
-//! | benches of both engines | `benches/engines.rs` | `make bench` |
-//! | shutdown by signal | `server/signal.rs` | `a_signal_is_an_orderly_end` |
+//! What happens to `SET key value`:
 //!
-//! # What was chosen, and what was not
+//! 1. `server/event_loop.rs` polls all sockets and finds this one readable.
+//! 2. `server/connection.rs` reads at most 16 KiB into the input buffer.
+//! 3. `server/input.rs` splits the buffer into lines.
+//! 4. [`protocol`] decodes a line to a request.
+//! 5. `server/execute.rs` passes the request to the engine.
+//! 6. `engine/store/log.rs` makes sure that there is disk space, and stages a record
+//!    in the batch.
+//! 7. `engine/store/index.rs` points the key to the record.
+//! 8. `server/execute.rs` puts the reply into the output buffer, where it waits.
+//! 9. `server/commit.rs` commits when all lines of the iteration are executed:
+//!    `engine/store/log.rs` writes the batch into the active segment ..
+//! 10. .. and `engine/store/sync.rs` fsyncs the segment, once for all clients.
+//! 11. `server/connection.rs` sends the reply.
 //!
-//! * *`poll`, and neither threads nor `epoll`.* One thread needs no lock, and a
-//!   turn of all clients is what one sync can be shared by. `poll` is one call
-//!   that Linux and macOS both have; what it costs with many idle clients is
-//!   paid seldom (`server/table.rs`). Other threads only spare that one a wait: a
-//!   sync of writes that were not to be synced yet, giving back the blocks of a
-//!   removed file (`engine/store/disk.rs`), half the work of opening
-//!   (`engine/store/replay.rs`).
-//! * *The reply waits for the sync.* Else a client is told of what a loss of
-//!   power undoes. All writes of a turn share the sync, so that many clients
-//!   do not wait for one another (`server/turn.rs`).
-//! * *The oldest segment is cleaned first,* not the emptiest. It copies somewhat
-//!   more, and in return replay order stays right and a tombstone can always be
-//!   dropped (`engine/store/compact.rs`).
-//! * *A salt in each segment.* Without it a client could store a value that holds
-//!   a record, which whoever looks for records behind damage would believe:
-//!   recovery, that a torn tail had been synced; repair, the record itself
-//!   (`engine/store/record.rs`).
-//! * *Lines of text, and no faster binary protocol beside them.* What a person can
-//!   type is what a program sends: there is one decoder to get right. Scanning
-//!   a line is a small part of a request (`protocol/token.rs`).
-//! * *No hint files and no snapshot of the index.* They would be a second truth
-//!   to keep; reading every record at the start checks it too
-//!   (`engine/store/replay.rs`).
+//! # Map
+//!
+//! Imports go one way: each module imports from those above it only.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `error.rs` | [`KvsError`]: what can fail, with the file, address or limit |
+//! | `poll.rs` | the system call `poll` |
+//! | `logger.rs` | messages on stderr, which never block |
+//! | `args.rs` | splits the command line into flags and arguments |
+//! | `protocol/` | requests, replies and tokens, and their grammar |
+//! | `engine/mod.rs` | [`KvsEngine`]: the contract of an engine |
+//! | `engine/store/` | [`KvStore`]; `mod.rs` names its parts in reading order |
+//! | `engine/sled.rs` | `SledKvStore` |
+//! | `engine/choice.rs` | [`choice`]: which engine a directory holds |
+//! | `server/` | [`KvsServer`]; `mod.rs` names its parts in reading order |
+//! | `client.rs` | [`KvsClient`] |
+//! | `bin/` | flags, output and exit statuses of the two programs |
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | active segment | the newest segment, to which records are appended |
+//! | batch | records that are staged in memory and not yet written |
+//! | block cache | blocks of 4 KiB of segments in memory |
+//! | checkpoint | a record that says up to where the log is on disk |
+//! | cleaning | copying the live records of the oldest segment, to remove its file |
+//! | commit | writing the batch, and under `always` the fsync |
+//! | compaction | giving back disk space by cleaning one segment after another |
+//! | connection | the server's side of one client |
+//! | corruption | damage to a part of the log that had been on disk |
+//! | dead bytes | bytes of the log that are not live |
+//! | engine | what stores keys and values: [`KvStore`] or `SledKvStore` |
+//! | event loop | the server's loop: poll, read, execute, commit, send |
+//! | fingerprint | a 96-bit hash that stands for a key in the index |
+//! | fsync | the system call after which data survives a power failure |
+//! | helper thread | does fsyncs that nobody waits for, and removes files |
+//! | idle | without requests, or without writes |
+//! | index | maps each key to the location of its newest record |
+//! | iteration | one pass of the event loop |
+//! | live bytes | bytes of the records that the index points to |
+//! | log | all records in the order in which they were written |
+//! | log position | a segment and an offset in it |
+//! | preallocated space | zeros behind the last record of the active segment |
+//! | record | a set, a removal, or a note of the store itself, in the log |
+//! | recovery | reading the log when a store is opened |
+//! | reserve | disk space that is kept for removals and cleaning |
+//! | rotation | beginning a new active segment |
+//! | salt | a random number that the checksums of a segment start from |
+//! | segment | one file of the log |
+//! | tombstone | a record that removes a key |
+//! | torn tail | the end of the log that a power failure left incomplete |
 
 #![cfg_attr(
     not(test),

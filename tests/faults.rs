@@ -359,7 +359,7 @@ fn a_passing_error_does_not_end_compaction() {
             options.cache_bytes = 0;
             let open = || KvStore::open_on(disk.clone(), DIRECTORY, options.clone()).unwrap();
             let set = |store: &KvStore<SimulatedDisk>, nth: u32| {
-                let key = if nth % 7 == 0 { nth } else { nth % 20 };
+                let key = if nth.is_multiple_of(7) { nth } else { nth % 20 };
                 store.set(format!("key{key}"), format!("value {nth}"))
             };
             // So many that compaction is not due yet. Then all files are closed.

@@ -59,7 +59,7 @@ fn lives(seed: u64, ends: u64, choose: fn(&mut Workload) -> End) -> u64 {
 }
 
 #[test]
-fn every_loss_of_power_leaves_what_was_synced() {
+fn every_power_loss_leaves_what_was_synced() {
     let mut losses = 0;
     for_each_seed("losses", 1_200, |seed| losses += lives(seed, 20, |_| End::PowerLoss));
     report(&format!("power was lost {losses} times"));

@@ -1,10 +1,11 @@
-//! No reply before the sync that covers it: the system calls of a real server,
-//! with either engine, seen with `strace`. Where there is none the test says so;
-//! the same order is held by the tests of the server against an engine that
-//! fails, and by those of the store on a disk that loses power.
+//! No reply before the fsync that covers it: the system calls of a real server, with
+//! either engine, seen with `strace`. Where there is none, the test says so. The same
+//! order is held by the tests of the server against an engine that fails, and by those
+//! of the store on a disk that loses power.
 
 mod support;
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -13,9 +14,9 @@ use support::{Server, printed};
 /// The engines of this build.
 const ENGINES: &[&str] = if cfg!(feature = "sled") { &["kvs", "sled"] } else { &["kvs"] };
 
-/// What a server with this engine calls until it has answered a `set`, if there is
-/// an strace to see it. The directory `data` below `dir` is its own.
-fn trace(engine: &str, dir: &Path) -> Option<String> {
+/// The system calls of a server with this engine that carries out these client commands,
+/// if there is an strace to see them. The directory `data` below `dir` is its own.
+fn trace(engine: &str, dir: &Path, requests: &str) -> Option<Vec<String>> {
     if Command::new("strace").arg("-V").output().is_err() {
         println!("skipped: there is no strace here");
         return None;
@@ -30,62 +31,85 @@ fn trace(engine: &str, dir: &Path) -> Option<String> {
         .args(["--addr", "127.0.0.1:0", "--engine", engine, "--dir"])
         .arg(dir.join("data"));
     let server = Server::from_command(command);
-    assert_eq!(server.client("set thekey thevalue"), printed(""));
+    let mut stream = server.connect();
+    stream.write_all(format!("{requests}QUIT\n").as_bytes()).unwrap();
+    let mut replies = String::new();
+    let read = stream.read_to_string(&mut replies);
     assert_eq!(server.client("shutdown"), printed(""));
     server.wait();
-    Some(std::fs::read_to_string(&trace).unwrap())
+    assert!(read.is_ok() && replies.lines().all(|reply| reply == "OK"), "{replies}");
+    Some(std::fs::read_to_string(&trace).unwrap().lines().map(str::to_owned).collect())
+}
+
+/// The first call from `from` on that contains all of `parts`.
+fn find(trace: &[String], from: usize, parts: &[&str]) -> usize {
+    let is_it = |line: &String| parts.iter().all(|part| line.contains(part));
+    let at = trace[from..].iter().position(is_it);
+    from + at.unwrap_or_else(|| panic!("no call has {parts:?} in\n{}", trace.join("\n")))
+}
+
+/// The descriptor that a call of `openat` returned.
+fn descriptor(call: &str) -> &str {
+    call.rsplit("= ").next().unwrap()
+}
+
+/// The file descriptor that a call of `pwrite64` writes to.
+fn written_to(call: &str) -> &str {
+    call.split("pwrite64(").nth(1).unwrap().split(',').next().unwrap()
 }
 
 #[test]
 fn a_set_is_synced_before_it_is_answered() {
     for engine in ENGINES {
         let dir = tempfile::tempdir().unwrap();
-        if let Some(trace) = trace(engine, dir.path()) {
-            check(engine, &trace);
+        let Some(trace) = trace(engine, dir.path(), "SET thekey thevalue\n") else { return };
+        let written = find(&trace, 0, &["pwrite64(", "thevalue"]);
+        let call = format!("fdatasync({}", written_to(&trace[written]));
+        // sled's log is fsynced through another descriptor.
+        let call = if *engine == "sled" { "fdatasync(" } else { &call };
+        let synced = find(&trace, written, &[call]);
+        let answered = find(&trace, 0, &["\"OK\\n"]);
+        assert!(synced < answered, "{engine}: answered too early in\n{}", trace.join("\n"));
+    }
+}
+
+/// The directory and the one above it survive a power failure before a set is answered,
+/// also if a start that was interrupted has created them.
+#[test]
+fn names_are_synced_before_a_set_is_answered() {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("data")).unwrap();
+        let Some(trace) = trace(engine, dir.path(), "SET thekey thevalue\n") else { return };
+        let answered = find(&trace, 0, &["\"OK\\n"]);
+        for directory in [dir.path(), &dir.path().join("data")] {
+            let opened = find(&trace, 0, &["openat(", &format!("\"{}\",", directory.display())]);
+            let call = format!("fsync({}", descriptor(&trace[opened]));
+            assert!(find(&trace, opened, &[&call]) < answered, "{engine}: {directory:?}");
         }
     }
 }
 
+/// A set that goes to a new segment is answered after the full one is fsynced, then the
+/// new one, and the name of the new one.
 #[test]
-fn the_name_of_a_directory_that_a_start_left_behind_is_synced_before_a_set_is_answered() {
-    for engine in ENGINES {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("data").join(engine)).unwrap();
-        let Some(trace) = trace(engine, dir.path()) else { return };
-        let before: Vec<&str> =
-            trace.lines().take_while(|line| !line.contains(r#""OK\n""#)).collect();
-        let above = format!("\"{}\", ", dir.path().join("data").display());
-        let opened = before.iter().position(|line| line.contains(&above));
-        let is_synced = opened.is_some_and(|at| {
-            let call = format!("fsync({}", before[at].rsplit("= ").next().unwrap());
-            before[at..].iter().any(|line| line.contains(&call))
-        });
-        assert!(is_synced, "{engine}: the directory above was not synced in\n{trace}");
-    }
-}
-
-/// Fails unless the record was written, then synced, and then the `OK` was sent;
-/// and, where the segment is ours, unless its name was synced before all that.
-fn check(engine: &str, trace: &str) {
-    let lines: Vec<&str> = trace.lines().collect();
-    let find = |from: usize, is_it: &dyn Fn(&str) -> bool| {
-        let at = lines[from..].iter().position(|line| is_it(line));
-        from + at.unwrap_or_else(|| panic!("{engine}: a step is missing in\n{trace}"))
+fn a_full_segment_is_synced_before_the_next_one_and_the_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let value = "v".repeat(900 << 10);
+    let requests: String = (0..12).map(|nth| format!("SET key{nth} {value}\n")).collect();
+    let Some(trace) = trace("kvs", dir.path(), &requests) else { return };
+    let created = find(&trace, 0, &["openat(", "/00000002.kvs\",", "O_CREAT"]);
+    let written = find(&trace, created, &["pwrite64(", "vvvvv"]);
+    assert_eq!(written_to(&trace[written]), descriptor(&trace[created]));
+    let answered = find(&trace, written, &["\"OK\\n"]);
+    let sync_of = |file: &str| {
+        let call = format!("({file}");
+        find(&trace, created, &["sync", &call])
     };
-    let written = find(0, &|line| line.contains("pwrite64(") && line.contains("thevalue"));
-    let file = lines[written].split("pwrite64(").nth(1).unwrap().split(',').next().unwrap();
-    let calls = [format!("fdatasync({file}"), format!("fsync({file}")];
-    let is_sync = |line: &str| calls.iter().any(|call| line.contains(call.as_str()));
-    let synced = find(written, &|line| is_sync(line) || line.contains("fdatasync("));
-    let answered = find(0, &|line| line.contains("\"OK\\n\""));
-    assert!(synced < answered, "{engine}: answered before the sync in\n{trace}");
-    if engine == "kvs" {
-        let created =
-            find(0, &|line| line.contains("00000001.seg\", ") && line.contains("O_CREAT"));
-        let opened =
-            find(created, &|line| line.contains("openat(") && line.contains("/data/kvs\", "));
-        let directory = format!("fsync({})", lines[opened].rsplit("= ").next().unwrap());
-        let named = find(opened, &|line| line.contains(&directory));
-        assert!(named < written, "written before the file's name was on the disk, in\n{trace}");
-    }
+    let full = sync_of(descriptor(&trace[find(&trace, 0, &["/00000001.kvs\",", "O_CREAT"])]));
+    let next = sync_of(descriptor(&trace[created]));
+    assert!(full < next && next < answered, "{}", trace.join("\n"));
+    // The only calls of fsync, rather than fdatasync, are those of directories.
+    let names = find(&trace, created, &[" fsync("]);
+    assert!(names < answered, "{}", trace.join("\n"));
 }

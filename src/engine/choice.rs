@@ -4,7 +4,7 @@
 //! that could disagree with them.
 //!
 //! Not here: argv, sockets, and the names of files
-//! ([`directory`](super::store::directory)).
+//! (`store/directory.rs`).
 //!
 //! Invariant: nothing is written before the engine is chosen
 //! (`the_other_engine_is_refused_before_anything_is_written`).

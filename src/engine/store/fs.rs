@@ -12,7 +12,7 @@
 //! * After a failed `sync`, a later one may succeed although pages are lost.
 //! * Overwriting bytes that were written before needs no free space.
 //!
-//! Not here: which files there are ([`directory`](super::directory)).
+//! Not here: which files there are (`directory.rs`).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;

@@ -25,7 +25,7 @@
 //! * Recovery may be interrupted at any call, and starts again
 //!   (`every_power_loss_leaves_what_was_synced`).
 //! * Nothing is changed before all segments are understood
-//!   (`a_refused_store_is_unchanged`).
+//!   (`every_flipped_bit_is_refused_or_unsynced`).
 
 use std::collections::VecDeque;
 use std::path::Path;

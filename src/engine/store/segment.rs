@@ -14,8 +14,8 @@
 //! of a record ([`record`](super::record)).
 //!
 //! Invariants:
-//! * Bytes below `len` never change. A read never returns bytes behind it
-//!   (`reads_end_where_the_records_do`).
+//! * Bytes below `len` never change, and a read returns no bytes behind it
+//!   (`a_get_is_one_read_or_none`).
 //! * A record is written only into preallocated space
 //!   (`a_full_disk_fails_before_anything_is_staged`).
 
