@@ -418,7 +418,8 @@ fn a_second_signal_ends_at_once() {
     let value = "v".repeat(1 << 20);
     let mut peer = server.connect();
     peer.write_all(format!("SET a {value}\n{}", "GET a\n".repeat(99)).as_bytes()).unwrap();
-    // Until no more replies fit into the socket's buffers.
+    // It has begun to answer. Then until no more fits into the socket's buffers.
+    peer.read_exact(&mut [0; 100]).unwrap();
     await_rest(&server);
     server.signal("INT");
     server.signal("TERM");
