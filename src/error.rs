@@ -103,8 +103,7 @@ pub enum KvsError {
 impl KvsError {
     /// Gives a failed system call its context; made for `map_err`.
     pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> KvsError {
-        let context = context.into();
-        move |source| KvsError::Io { context, source }
+        |source| KvsError::Io { context: context.into(), source }
     }
 
     /// Damage at `offset` of the file at `path`.

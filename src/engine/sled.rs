@@ -320,8 +320,7 @@ fn retry_while_locked<T>(open: impl Fn() -> sled::Result<T>) -> sled::Result<T> 
 fn engine_error<E: std::error::Error + Send + Sync + 'static>(
     context: impl Into<String>,
 ) -> impl FnOnce(E) -> KvsError {
-    let context = context.into();
-    move |e| KvsError::Engine { context, source: Box::new(e) }
+    |error| KvsError::Engine { context: context.into(), source: Box::new(error) }
 }
 
 /// Fsyncs what sled has created at open, for its owner only.

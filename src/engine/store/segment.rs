@@ -95,8 +95,10 @@ impl<F: FsFile> Segment<F> {
     /// be in the file.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let (_, written) = write_full(&**self.file()?, bytes, self.len.into());
-        let context = || format!("cannot write {} at byte {}", self.path.display(), self.len);
-        written.map_err(KvsError::io(context()))?;
+        written.map_err(|error| {
+            let context = format!("cannot write {} at byte {}", self.path.display(), self.len);
+            KvsError::io(context)(error)
+        })?;
         self.len += bytes.len() as u32;
         self.allocated = self.allocated.max(self.len.into());
         Ok(())
@@ -122,9 +124,11 @@ impl<F: FsFile> Segment<F> {
     /// bytes read.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let end = u64::from(self.len).saturating_sub(offset).min(buffer.len() as u64);
-        read_full(&**self.file()?, &mut buffer[..end as usize], offset).map_err(KvsError::io(
-            format!("cannot read {end} bytes of {} at byte {offset}", self.path.display()),
-        ))
+        let read = read_full(&**self.file()?, &mut buffer[..end as usize], offset);
+        read.map_err(|error| {
+            let path = self.path.display();
+            KvsError::io(format!("cannot read {end} bytes of {path} at byte {offset}"))(error)
+        })
     }
 }
 
