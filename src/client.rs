@@ -18,7 +18,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use crate::engine::Page;
+use crate::engine::{self, Page};
 use crate::error::{KvsError, Result};
 use crate::protocol::{LineEnding, REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request};
 
@@ -128,9 +128,9 @@ impl KvsClient {
     }
 
     /// Iterates over the keys, in no particular order. A key that is written
-    /// meanwhile may be missing or repeated.
-    pub fn keys(&mut self) -> Keys<'_> {
-        Keys { client: self, page: Vec::new().into_iter(), cursor: Some(None) }
+    /// meanwhile may be missing or repeated. An error is the last item.
+    pub fn keys(&mut self) -> impl Iterator<Item = Result<String>> + '_ {
+        engine::keys(|cursor| self.scan(cursor))
     }
 
     /// Authenticates with the server's secret.
@@ -321,36 +321,6 @@ fn time_left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
     match left {
         Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
         left => Ok(left),
-    }
-}
-
-/// The keys of a server; see [`KvsClient::keys`]. It ends after an error.
-#[derive(Debug)]
-pub struct Keys<'a> {
-    /// The connection.
-    client: &'a mut KvsClient,
-    /// The rest of the current page.
-    page: std::vec::IntoIter<String>,
-    /// The cursor of the next page; `None` after the last page.
-    cursor: Option<Option<String>>,
-}
-
-impl Iterator for Keys<'_> {
-    type Item = Result<String>;
-
-    fn next(&mut self) -> Option<Result<String>> {
-        loop {
-            if let Some(key) = self.page.next() {
-                return Some(Ok(key));
-            }
-            match self.client.scan(self.cursor.take()?.as_deref()) {
-                Ok(page) => {
-                    self.page = page.keys.into_iter();
-                    self.cursor = page.next.map(Some);
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
     }
 }
 

@@ -16,7 +16,9 @@
 //! store.set("key".to_owned(), "value".to_owned())?; // survives a crash of the process
 //! store.sync()?; // survives a power failure
 //! assert_eq!(store.get("key".to_owned())?.as_deref(), Some("value"));
-//! assert_eq!(store.scan(None)?.keys, ["key"]);
+//! for key in store.keys() {
+//!     assert_eq!(key?, "key");
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -124,7 +126,7 @@ mod poll;
 pub mod protocol;
 mod server;
 
-pub use client::{Keys, KvsClient, TIMEOUT};
+pub use client::{KvsClient, TIMEOUT};
 pub use engine::choice;
 #[cfg(feature = "sled")]
 pub use engine::sled::SledKvStore;

@@ -303,6 +303,16 @@ fn cursors_that_name_no_record_are_refused() {
 }
 
 #[test]
+fn keys_iterates_over_all_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = KvStore::open(dir.path()).unwrap();
+    let wanted: BTreeSet<String> = (0..10_000).map(|nth| format!("key {nth:020}")).collect();
+    wanted.iter().for_each(|key| store.set(key.clone(), String::new()).unwrap());
+    assert!(store.scan(None).unwrap().next.is_some());
+    assert_eq!(store.keys().map(|key| key.unwrap()).collect::<BTreeSet<_>>(), wanted);
+}
+
+#[test]
 fn a_store_may_move_to_another_thread() {
     let dir = tempfile::tempdir().unwrap();
     for engine in [kvs::choice::EngineName::Kvs, kvs::choice::EngineName::Sled] {

@@ -61,6 +61,15 @@ pub trait KvsEngine {
     /// [`KvsError::BadCursor`](crate::KvsError::BadCursor) if no page has this cursor.
     fn scan(&self, cursor: Option<&str>) -> Result<Page>;
 
+    /// Iterates over the keys by [`scan`](Self::scan), in no particular order. An error
+    /// is the last item.
+    fn keys(&self) -> impl Iterator<Item = Result<String>>
+    where
+        Self: Sized,
+    {
+        keys(|cursor| self.scan(cursor))
+    }
+
     /// Makes all writes so far survive a crash of the process.
     fn flush(&self) -> Result<()>;
 
@@ -96,6 +105,28 @@ pub trait KvsEngine {
     fn sync_in_background(&self) -> Result<()> {
         self.sync()
     }
+}
+
+/// Iterates over the keys of all pages of a scan. An error is the last item.
+pub(crate) fn keys(
+    mut scan: impl FnMut(Option<&str>) -> Result<Page>,
+) -> impl Iterator<Item = Result<String>> {
+    let mut page = Vec::new().into_iter();
+    let mut cursor = Some(None);
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(key) = page.next() {
+                return Some(Ok(key));
+            }
+            match scan(cursor.take()?.as_deref()) {
+                Ok(next) => {
+                    page = next.keys.into_iter();
+                    cursor = next.next.map(Some);
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
 }
 
 impl<E: KvsEngine + ?Sized> KvsEngine for Box<E> {
