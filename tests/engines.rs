@@ -62,10 +62,10 @@ fn string(random: &mut Random, len_max: u64) -> String {
     (0..len).filter_map(random_char).collect()
 }
 
-/// Bytes of all files in a directory.
+/// Bytes of all files in a directory. One may be removed meanwhile.
 fn size_of(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).unwrap();
-    entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    entries.map(|entry| entry.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
 }
 
 /// Does one random thing to an engine and to its model.
