@@ -5,8 +5,11 @@
 //!
 //! Not here: which jobs there are to do ([`log`](super::log)).
 //!
-//! Invariant: jobs run in the order in which they were started
-//! (`jobs_run_in_order_also_without_a_thread`).
+//! Invariants:
+//! * Jobs run in the order in which they were started
+//!   (`jobs_run_in_order_also_without_a_thread`).
+//! * A job removes files only while the path leads to the directory of the store
+//!   (`a_job_removes_nothing_from_another_directory`).
 
 use std::cell::RefCell;
 use std::io;
@@ -147,6 +150,27 @@ fn lost() -> io::Error {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+
+    #[test]
+    fn a_job_removes_nothing_from_another_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("data"), dir.path().join("old"));
+        let file = path.join("00000001.kvs");
+        std::fs::create_dir(&path).unwrap();
+        let handle = Arc::new(std::fs::File::open(&path).unwrap());
+        std::fs::rename(&path, old).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(&file, "another store's").unwrap();
+        let job = Job::<std::fs::File, _> {
+            directory: (handle, path),
+            sync_files: Vec::new(),
+            sync_directory: false,
+            remove: vec![file.clone()],
+            close: Vec::new(),
+        };
+        assert!(job.run(|path| std::fs::remove_file(path)).is_err());
+        assert!(file.exists());
+    }
 
     #[test]
     fn jobs_run_in_order_also_without_a_thread() {
