@@ -27,7 +27,9 @@ show() {
 # Starts a server on an address and waits until it listens: it says so on stderr.
 start() {
     printf '$ kvs-server --addr %s &\n' "$1"
-    kvs-server --addr "$1" 2>server.txt &
+    # The file is emptied first: it holds the messages of the server before.
+    : >server.txt
+    kvs-server --addr "$1" 2>>server.txt &
     server=$!
     tries=0
     until grep -q ' listening on ' server.txt; do
