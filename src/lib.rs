@@ -45,7 +45,7 @@
 //!    in the batch.
 //! 7. `engine/store/index.rs` points the key to the record.
 //! 8. `server/execute.rs` puts the reply into the output buffer, where it waits.
-//! 9. `server/commit.rs` commits when all lines of the iteration are executed:
+//! 9. `server/event_loop.rs` commits when all lines of the iteration are executed:
 //!    `engine/store/log.rs` writes the batch into the active segment ..
 //! 10. .. and `engine/store/sync.rs` fsyncs the segment, once for all clients.
 //! 11. `server/connection.rs` sends the reply.

@@ -1,13 +1,9 @@
 //! `poll(2)`: waits until one of many descriptors can be read or written.
 //!
 //! std has no such call, so the foreign function is declared here, with the C
-//! types of Linux and macOS, and wrapped by the safe function [`wait`]. The
-//! server and the logger use it. This file does not know what a descriptor
-//! stands for.
-//!
-//! `poll` instead of `epoll` or `kqueue`: both systems have it, and it takes one
-//! line of `unsafe`. Its cost grows with the number of descriptors, so the
-//! server polls idle clients less often (`server/clients.rs`).
+//! types of Linux and macOS. Both systems have it, other than `epoll` or `kqueue`.
+//! Its cost grows with the number of descriptors, so the server polls idle clients
+//! less often (`server/clients.rs`).
 
 use std::ffi::{c_int, c_short};
 use std::io;
@@ -23,25 +19,17 @@ type Nfds = std::ffi::c_uint;
 
 const POLLIN: c_short = 0x1;
 const POLLOUT: c_short = 0x4;
-const POLLERR: c_short = 0x8;
-const POLLHUP: c_short = 0x10;
-const POLLNVAL: c_short = 0x20;
-/// Conditions that are reported without being asked for. The next read or write
-/// reveals them. If neither is tried, they are reported again and again.
-const GONE: c_short = POLLERR | POLLHUP | POLLNVAL;
-
-/// The longest timeout that the call can take: 24 days.
-const TIMEOUT_MS_MAX: u128 = c_int::MAX as u128;
+/// `POLLERR`, `POLLHUP` and `POLLNVAL`: conditions that are reported without being
+/// asked for. The next read or write reveals them. If neither is tried, they are
+/// reported again and again.
+const GONE: c_short = 0x8 | 0x10 | 0x20;
 
 /// A descriptor and its events; C's `struct pollfd`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PollFd {
-    /// The descriptor. Negative ones are ignored.
     fd: c_int,
-    /// The requested events.
     events: c_short,
-    /// The events that occurred.
     revents: c_short,
 }
 
@@ -55,11 +43,6 @@ impl PollFd {
     /// Waits for nothing.
     pub(crate) const fn none() -> PollFd {
         PollFd { fd: -1, events: 0, revents: 0 }
-    }
-
-    /// Whether any event occurred.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.revents != 0
     }
 
     /// Whether a read would return bytes, the end of the input, or an error.
@@ -91,13 +74,8 @@ pub(crate) fn wait(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<
 /// The timeout for the call. It is rounded up: if the last millisecond before a
 /// deadline were rounded down to zero, the event loop would spin.
 fn milliseconds(timeout: Option<Duration>) -> c_int {
-    match timeout {
-        None => -1,
-        Some(time) => {
-            let ms = time.as_nanos().div_ceil(1_000_000).min(TIMEOUT_MS_MAX);
-            c_int::try_from(ms).unwrap_or(c_int::MAX)
-        }
-    }
+    let rounded_up = |time: Duration| time.as_nanos().div_ceil(1_000_000);
+    timeout.map_or(-1, |time| rounded_up(time).try_into().unwrap_or(c_int::MAX))
 }
 
 #[expect(unsafe_code, reason = "std has no poll(2)")]
@@ -128,7 +106,7 @@ mod tests {
         assert_eq!(wait(&mut fds, Some(Duration::ZERO)).unwrap(), 0);
         near.write_all(b"x").unwrap();
         assert_eq!(wait(&mut fds, None).unwrap(), 1);
-        assert!(!fds[0].is_ready() && fds[1].is_readable() && !fds[1].is_writable());
+        assert!(!fds[0].is_readable() && fds[1].is_readable() && !fds[1].is_writable());
         far.read_exact(&mut [0]).unwrap();
         fds[1] = PollFd::new(far_fd, true, true);
         assert_eq!(wait(&mut fds, None).unwrap(), 1);

@@ -13,10 +13,10 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, ConnectionState};
+use crate::logger::{RateLimit, debug};
 use crate::poll::{self, PollFd};
 
 /// How often all clients are polled while some are active.
@@ -24,18 +24,14 @@ const FULL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a client stays active after it was ready.
 const ACTIVE_TIME: Duration = Duration::from_millis(100);
 
+/// Messages about clients in a second.
+const MESSAGES_MAX: u32 = 10;
+
 /// The stop pipe and the listener.
 pub(super) type Fixed = [PollFd; 2];
 
 /// A connected client.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub(super) connection: Connection<TcpStream>,
-    pub(super) fd: RawFd,
-    pub(super) last_ready: Instant,
-    /// Whether it is one too many, and is only told so.
-    pub(super) is_refused: bool,
-}
+pub(super) type Client = Connection<TcpStream>;
 
 /// All connected clients.
 #[derive(Debug)]
@@ -46,12 +42,15 @@ pub(super) struct Clients {
     /// The argument of the last poll.
     fds: Vec<PollFd>,
     last_full_poll: Instant,
+    /// Limits what clients can have logged.
+    pub(super) log_limit: RateLimit,
 }
 
 impl Clients {
     pub(super) fn new() -> Clients {
         let (all, active, fds) = Default::default();
-        Clients { all, active, fds, last_full_poll: Instant::now() }
+        let log_limit = RateLimit::new(MESSAGES_MAX);
+        Clients { all, active, fds, last_full_poll: Instant::now(), log_limit }
     }
 
     /// Adds a client, which is active.
@@ -76,7 +75,8 @@ impl Clients {
         let fixed = self.poll_active(fixed, timeout.into_iter().chain(limit).min())?;
         if is_full {
             self.last_full_poll = Instant::now();
-            self.deactivate_idle();
+            let (all, now) = (&mut self.all, self.last_full_poll);
+            self.active.retain(|index| all[*index].stay_active(now, ACTIVE_TIME));
         }
         Ok(fixed)
     }
@@ -89,17 +89,11 @@ impl Clients {
     fn poll_active(&mut self, fixed: Fixed, timeout: Option<Duration>) -> io::Result<Fixed> {
         self.fds.clear();
         self.fds.extend(fixed);
-        for Client { connection, fd, .. } in self.active.iter().map(|index| &self.all[*index]) {
-            self.fds.push(PollFd::new(*fd, connection.wants_read(), connection.wants_write()));
-        }
+        self.fds.extend(self.active.iter().map(|index| self.all[*index].poll_fd()));
         poll::wait(&mut self.fds, timeout)?;
         let now = Instant::now();
         for (fd, index) in self.fds[fixed.len()..].iter().zip(&self.active) {
-            let client = &mut self.all[*index];
-            client.connection.note_ready(fd.is_readable(), fd.is_writable());
-            if fd.is_ready() {
-                client.last_ready = now;
-            }
+            self.all[*index].note_ready(fd.is_readable(), fd.is_writable(), now);
         }
         Ok([self.fds[0], self.fds[1]])
     }
@@ -109,30 +103,15 @@ impl Clients {
         self.active.extend(0..self.all.len());
     }
 
-    fn deactivate_idle(&mut self) {
-        let now = self.last_full_poll;
-        self.active.retain(|index| {
-            let Client { connection, last_ready, .. } = &mut self.all[*index];
-            connection.expire(now);
-            let is_active = now.duration_since(*last_ready) < ACTIVE_TIME || connection.is_busy();
-            if !is_active {
-                connection.free_unused();
-            }
-            is_active
-        });
-    }
-
     pub(super) fn for_each_active(&mut self, mut visit: impl FnMut(&mut Client)) {
         self.active.iter().for_each(|index| visit(&mut self.all[*index]));
     }
 
-    /// Removes the clients for which `is_over` is true, and calls `visit` with each.
-    pub(super) fn remove(
-        &mut self,
-        is_over: impl Fn(ConnectionState) -> bool,
-        visit: impl FnMut(Client),
-    ) {
-        self.all.extract_if(.., |client| is_over(client.connection.state())).for_each(visit);
+    /// Removes the clients for which `stays` is false.
+    pub(super) fn retain(&mut self, stays: impl Fn(ConnectionState) -> bool) {
+        for client in self.all.extract_if(.., |client| !stays(client.state)) {
+            self.log_limit.run(|| debug!("{}: disconnected", client.peer));
+        }
         // The indexes have changed. The next poll, of all clients, updates them.
         self.activate_all();
     }
@@ -141,8 +120,14 @@ impl Clients {
         self.all.iter_mut()
     }
 
+    /// Number of connections, with those that are only closed in order.
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Number of clients that are served.
+    pub(super) fn open_count(&self) -> usize {
+        self.all.iter().filter(|client| client.state == ConnectionState::Open).count()
     }
 }
 

@@ -3,7 +3,6 @@
 use super::*;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
 
 const NONE: Fixed = [PollFd::none(), PollFd::none()];
 
@@ -15,9 +14,7 @@ fn clients(count: usize) -> (Clients, Vec<TcpStream>) {
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, address) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let fd = stream.as_raw_fd();
-        let connection = Connection::new(stream, address, &Default::default());
-        clients.add(Client { connection, fd, last_ready: Instant::now(), is_refused: false });
+        clients.add(Connection::new(stream, address, &Default::default()));
         peer
     };
     let peers = (0..count).map(|_| connect(&mut clients)).collect();
@@ -27,7 +24,7 @@ fn clients(count: usize) -> (Clients, Vec<TcpStream>) {
 impl Clients {
     /// Makes a client look as if it was last ready long ago.
     fn age(&mut self, index: usize) {
-        self.all[index].last_ready -= 2 * ACTIVE_TIME;
+        self.all[index].age(2 * ACTIVE_TIME);
     }
 
     /// The indexes of the active clients, after a poll of all.
@@ -70,16 +67,16 @@ fn an_active_client_wakes_the_loop_until_it_is_idle() {
     while !clients.active.is_empty() {
         clients.poll(NONE, None).unwrap();
     }
-    assert!(clients.all[0].last_ready.elapsed() >= ACTIVE_TIME);
+    assert!(!clients.all[0].stay_active(Instant::now(), ACTIVE_TIME));
 }
 
 #[test]
 fn an_idle_client_frees_its_memory() {
     let (mut clients, _peers) = clients(1);
-    clients.all[0].connection.reserve(1 << 20);
+    clients.all[0].reserve(1 << 20);
     clients.age(0);
     clients.poll_all();
-    assert!(clients.all[0].connection.capacity() == 0);
+    assert!(clients.all[0].capacity() == 0);
 }
 
 #[test]
@@ -87,10 +84,9 @@ fn a_removed_client_leaves_the_others_polled() {
     let (mut clients, _peers) = clients(3);
     clients.age(1);
     clients.poll_all();
-    clients.all[0].connection.close();
-    clients.all[0].connection.send(Instant::now());
-    let mut removed = 0;
-    clients.remove(|state| state != ConnectionState::Open, |_| removed += 1);
-    assert_eq!((removed, clients.len()), (1, 2));
+    clients.all[0].close();
+    clients.all[0].send(Instant::now());
+    clients.retain(|state| state == ConnectionState::Open);
+    assert_eq!((clients.len(), clients.open_count()), (2, 2));
     assert_eq!(clients.poll_all(), [1], "the indexes are those of the clients that are left");
 }

@@ -1,8 +1,5 @@
 //! One client: reads bytes, executes lines, sends replies, and closes.
 //!
-//! Generic over the socket, so that tests need none. The event loop calls
-//! [`send`](Connection::send) only after the commit of the iteration.
-//!
 //! A connection that ends is closed for writing and then *lingers*: it drops
 //! input until the client closes too. A socket that is closed with unread input
 //! is reset, and a reset can destroy replies that the client has not read
@@ -14,18 +11,20 @@
 //!   (`a_client_that_does_not_read_is_not_read`).
 //! * In one iteration a connection is read at most `read_bytes_max` bytes. This
 //!   limit makes the event loop fair (`an_iteration_reads_a_limited_share`).
+//! * Every byte of a reply is sent exactly once (`a_slow_socket_gets_every_byte_once`).
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
 use super::execute::{Action, Executor, UNAUTHENTICATED_LINE_BYTES_MAX};
 use super::input::{Input, Line, Position};
-use super::output::{Output, is_transient};
 use crate::engine::KvsEngine;
-use crate::protocol::{LineEnding, Reply, Request};
+use crate::poll::PollFd;
+use crate::protocol::{LineEnding, Reply, Request, encode_reply};
 
 /// How long a connection lingers: some round trips of a slow network.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -35,7 +34,7 @@ const LINGER_BYTES: usize = 4 << 20;
 /// their keys together.
 const GROUP_LINES_MAX: usize = 32;
 
-/// A socket that can be closed for writing only.
+/// A socket that can be closed for writing only. Tests replace it.
 pub(super) trait Socket: Read + Write {
     fn close_output(&mut self) -> io::Result<()>;
 }
@@ -70,13 +69,19 @@ pub(super) struct Connection<S> {
     pub(super) peer: SocketAddr,
     options: Rc<ServerOptions>,
     input: Input,
-    output: Output,
-    authenticated: bool,
-    state: ConnectionState,
+    /// Encoded replies, of which the first `sent` bytes were sent.
+    output: Vec<u8>,
+    sent: usize,
+    /// Whether the socket takes no more output, so that it must be polled.
+    is_blocked: bool,
     /// Whether the last poll found input.
     is_readable: bool,
+    /// When a poll last found anything.
+    last_ready: Instant,
     /// Bytes that may still be read in this iteration.
     read_bytes_left: usize,
+    is_authenticated: bool,
+    pub(super) state: ConnectionState,
 }
 
 impl<S: Socket> Connection<S> {
@@ -85,19 +90,25 @@ impl<S: Socket> Connection<S> {
             socket,
             peer,
             input: Input::default(),
-            output: Output::default(),
-            authenticated: options.secret.is_none(),
-            state: Open,
+            output: Vec::new(),
+            sent: 0,
+            is_blocked: false,
             is_readable: false,
+            last_ready: Instant::now(),
             read_bytes_left: options.read_bytes_max,
+            is_authenticated: options.secret.is_none(),
+            state: Open,
             options: Rc::clone(options),
         }
     }
 
     /// Notes what a poll found.
-    pub(super) fn note_ready(&mut self, is_readable: bool, is_writable: bool) {
+    pub(super) fn note_ready(&mut self, is_readable: bool, is_writable: bool, now: Instant) {
         self.is_readable = is_readable;
-        self.output.is_blocked &= !is_writable;
+        self.is_blocked &= !is_writable;
+        if is_readable || is_writable {
+            self.last_ready = now;
+        }
     }
 
     /// Reads once if a poll found input. All connections share `buffer`.
@@ -128,7 +139,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Executes the complete lines, until too many replies wait to be sent.
-    pub(super) fn execute<E: KvsEngine>(&mut self, executor: &mut Executor<E>) {
+    pub(super) fn execute<E: KvsEngine + ?Sized>(&mut self, executor: &mut Executor<E>) {
         if !self.can_execute() {
             return;
         }
@@ -136,14 +147,14 @@ impl<S: Socket> Connection<S> {
         let mut input = std::mem::take(&mut self.input);
         while input.is_pending() && self.may_execute() {
             // `AUTH` changes the limit for the lines after it.
-            let count = if self.authenticated { GROUP_LINES_MAX } else { 1 };
+            let count = if self.is_authenticated { GROUP_LINES_MAX } else { 1 };
             let lines = input.next_lines(count, self.line_bytes_max());
             if let Some(rest) = self.execute_lines(lines, executor) {
                 input.rewind(rest);
             }
         }
         input.discard_consumed();
-        let is_over = input.is_ended() && !input.is_pending();
+        let is_over = input.is_ended && !input.is_pending();
         self.input = input;
         if is_over || self.state != Open {
             self.close();
@@ -151,7 +162,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Executes lines. If it must stop early, returns where the next line begins.
-    fn execute_lines<E: KvsEngine>(
+    fn execute_lines<E: KvsEngine + ?Sized>(
         &mut self,
         lines: Vec<Line<'_>>,
         executor: &mut Executor<E>,
@@ -169,13 +180,13 @@ impl<S: Socket> Connection<S> {
                 return Some(start);
             }
             let action = match request {
-                Ok(request) => executor.execute(request, self.peer, &mut self.authenticated),
+                Ok(request) => executor.execute(request, self.peer, &mut self.is_authenticated),
                 // Lines after it are ignored: a web page must not control the server.
                 Err(fault) if fault.closes() => Action::ReplyAndClose(Reply::Error(fault)),
                 Err(fault) => Action::Reply(Reply::Error(fault)),
             };
             match action {
-                Action::Reply(reply) => self.output.push(&reply, ending),
+                Action::Reply(reply) => encode_reply(&reply, ending, &mut self.output),
                 Action::ReplyAndClose(reply) => self.close_with(&reply, ending),
                 Action::AwaitShutdown => self.state = AwaitingShutdown(ending),
             }
@@ -186,13 +197,28 @@ impl<S: Socket> Connection<S> {
     /// Sends replies, and closes if that is due. Ends the iteration.
     pub(super) fn send(&mut self, now: Instant) {
         self.read_bytes_left = self.options.read_bytes_max;
-        if self.output.send(&mut self.socket).is_err() {
-            self.state = Closed;
+        if !self.is_blocked && self.unsent() > 0 {
+            self.write_output();
         }
-        if self.state == Closing && self.output.len() == 0 {
-            let is_over = self.input.is_ended() || self.socket.close_output().is_err();
+        if self.state == Closing && self.unsent() == 0 {
+            let is_over = self.input.is_ended || self.socket.close_output().is_err();
             let lingering = Lingering { until: now + LINGER_TIME, bytes_left: LINGER_BYTES };
             self.state = if is_over { Closed } else { lingering };
+        }
+    }
+
+    /// Writes as much as the socket takes at once.
+    fn write_output(&mut self) {
+        match self.socket.write(&self.output[self.sent..]) {
+            Ok(count) => self.sent += count,
+            Err(e) if is_transient(&e) => {}
+            Err(_) => self.state = Closed,
+        }
+        self.is_blocked = self.unsent() > 0;
+        // Moving the rest only when it is the smaller part keeps the cost linear.
+        if self.sent >= self.unsent() {
+            self.output.drain(..self.sent);
+            self.sent = 0;
         }
     }
 
@@ -207,7 +233,7 @@ impl<S: Socket> Connection<S> {
 
     /// As [`close`](Self::close), with a last reply.
     pub(super) fn close_with(&mut self, reply: &Reply, ending: LineEnding) {
-        self.output.push(reply, ending);
+        encode_reply(reply, ending, &mut self.output);
         self.state = Closing;
     }
 
@@ -218,7 +244,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Closes a lingering connection, after dropping the input that has arrived.
+    /// Drops the input that has arrived, and closes a lingering connection.
     pub(super) fn stop_lingering(&mut self, buffer: &mut [u8]) {
         while let Lingering { .. } = self.state {
             match self.socket.read(buffer) {
@@ -228,32 +254,42 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Closes a connection that has lingered long enough.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Returns false if the client is idle now: it has nothing to do, and was last
+    /// ready longer ago than `active_time`. Then it frees unused memory. Closes a
+    /// connection that has lingered long enough.
+    pub(super) fn stay_active(&mut self, now: Instant, active_time: Duration) -> bool {
         if matches!(self.state, Lingering { until, .. } if until <= now) {
             self.state = Closed;
         }
-    }
-
-    pub(super) fn free_unused(&mut self) {
-        self.input.free_unused();
-        self.output.free_unused();
+        let is_busy =
+            self.can_execute() || matches!(self.state, Closing | Lingering { .. } | Closed);
+        let is_active = is_busy || now.duration_since(self.last_ready) < active_time;
+        if !is_active {
+            self.input.free_unused();
+            self.output.shrink_to_fit();
+        }
+        is_active
     }
 
     /// Maximum length of a line.
     fn line_bytes_max(&self) -> usize {
-        let max = if self.authenticated { usize::MAX } else { UNAUTHENTICATED_LINE_BYTES_MAX };
+        let max = if self.is_authenticated { usize::MAX } else { UNAUTHENTICATED_LINE_BYTES_MAX };
         self.options.line_bytes_max.min(max)
+    }
+
+    /// Bytes of replies that wait to be sent.
+    fn unsent(&self) -> usize {
+        self.output.len() - self.sent
     }
 
     /// Whether a line may be executed.
     fn may_execute(&self) -> bool {
-        self.state == Open && self.output.len() < self.options.output_bytes_max
+        self.state == Open && self.unsent() < self.options.output_bytes_max
     }
 
     /// Whether there may be a line to execute, or the end of the input to handle.
     pub(super) fn can_execute(&self) -> bool {
-        self.may_execute() && (self.input.is_pending() || self.input.is_ended())
+        self.may_execute() && (self.input.is_pending() || self.input.is_ended)
     }
 
     pub(super) fn wants_read(&self) -> bool {
@@ -262,17 +298,20 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn wants_write(&self) -> bool {
-        self.output.is_blocked && self.state != Closed
+        self.is_blocked && self.state != Closed
     }
+}
 
-    /// Whether there is something to do, even if the client sends nothing.
-    pub(super) fn is_busy(&self) -> bool {
-        self.can_execute() || matches!(self.state, Closing | Lingering { .. } | Closed)
+impl Connection<TcpStream> {
+    /// What to poll.
+    pub(super) fn poll_fd(&self) -> PollFd {
+        PollFd::new(self.socket.as_raw_fd(), self.wants_read(), self.wants_write())
     }
+}
 
-    pub(super) fn state(&self) -> ConnectionState {
-        self.state
-    }
+/// Whether a read or write may succeed later.
+fn is_transient(e: &io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

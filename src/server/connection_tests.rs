@@ -14,6 +14,8 @@ struct Script {
     breaks: bool,
     sent: Vec<u8>,
     is_full: bool,
+    /// How many bytes the next write takes, if it is limited.
+    accepts: Option<usize>,
     output_is_closed: bool,
 }
 
@@ -37,8 +39,9 @@ impl Write for Script {
         if self.is_full {
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.sent.extend_from_slice(bytes);
-        Ok(bytes.len())
+        let count = bytes.len().min(self.accepts.unwrap_or(usize::MAX));
+        self.sent.extend_from_slice(&bytes[..count]);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -72,7 +75,7 @@ fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
 /// Reads and executes as an iteration does; returns the number of requests.
 fn execute(connection: &mut Connection<Script>, executor: &mut Executor<MemoryEngine>) -> u64 {
     let before = executor.counters.requests;
-    connection.note_ready(true, false);
+    connection.note_ready(true, false, Instant::now());
     connection.read(&mut [0; 16 << 10]);
     connection.execute(executor);
     executor.counters.requests - before
@@ -80,7 +83,7 @@ fn execute(connection: &mut Connection<Script>, executor: &mut Executor<MemoryEn
 
 /// An executor with an empty engine and the options of a connection.
 fn executor(connection: &Connection<Script>) -> Executor<MemoryEngine> {
-    Executor::new(MemoryEngine::default(), &connection.options)
+    Executor::new(Box::default(), &connection.options)
 }
 
 /// Runs iterations until nothing more happens; returns what was sent.
@@ -103,6 +106,11 @@ impl<S> Connection<S> {
     /// Makes the input buffer larger than needed.
     pub(in crate::server) fn reserve(&mut self, capacity: usize) {
         self.input.reserve(capacity);
+    }
+
+    /// Makes it look as if it was last ready so long ago.
+    pub(in crate::server) fn age(&mut self, by: Duration) {
+        self.last_ready -= by;
     }
 }
 
@@ -138,7 +146,7 @@ fn a_half_closed_peer_gets_every_reply() {
     for (input, replies) in [("PING\nPING\n", "PONG\nPONG\n"), ("PING", "ERR incomplete ")] {
         let mut connection = connection(&[input.as_bytes()], true);
         assert!(run(&mut connection).starts_with(replies));
-        assert!(connection.state() == Closed && !connection.socket.output_is_closed);
+        assert!(connection.state == Closed && !connection.socket.output_is_closed);
     }
 }
 
@@ -159,11 +167,11 @@ fn the_last_reply_survives_unread_input() {
         let sent = run(&mut connection);
         assert_eq!(sent.lines().count(), 1, "{sent}");
         assert!(connection.socket.output_is_closed);
-        let Lingering { until, .. } = connection.state() else { panic!("{last}") };
-        connection.expire(until - Duration::from_nanos(1));
-        assert!(connection.wants_read() && connection.is_busy());
-        connection.expire(until);
-        assert_eq!(connection.state(), Closed);
+        let Lingering { until, .. } = connection.state else { panic!("{last}") };
+        let before = until - Duration::from_nanos(1);
+        assert!(connection.stay_active(before, Duration::ZERO) && connection.wants_read());
+        connection.stay_active(until, Duration::ZERO);
+        assert_eq!(connection.state, Closed);
     }
 }
 
@@ -172,12 +180,12 @@ fn lingering_is_limited_in_bytes() {
     let mut connection = connection(&[b"QUIT\n"], false);
     run(&mut connection);
     for _ in 0..=LINGER_BYTES / 1_000 {
-        assert!(matches!(connection.state(), Lingering { .. }));
+        assert!(matches!(connection.state, Lingering { .. }));
         connection.socket.chunks.push_back(vec![0; 1_000]);
-        connection.note_ready(true, false);
+        connection.note_ready(true, false, Instant::now());
         connection.read(&mut [0; 1_000]);
     }
-    assert_eq!(connection.state(), Closed);
+    assert_eq!(connection.state, Closed);
 }
 
 #[test]
@@ -186,11 +194,11 @@ fn a_client_that_does_not_read_is_not_read() {
     connection.socket.is_full = true;
     run(&mut connection);
     assert!(!connection.can_execute() && !connection.wants_read() && connection.wants_write());
-    assert!((50..50 + "VALUE 1\n".len()).contains(&connection.output.len()));
+    assert!((50..50 + "VALUE 1\n".len()).contains(&connection.unsent()));
     connection.socket.is_full = false;
-    connection.note_ready(false, true);
+    connection.note_ready(false, true, Instant::now());
     assert_eq!(run(&mut connection), "VALUE 1\n".repeat(100));
-    assert_eq!(connection.state(), Closed);
+    assert_eq!(connection.state, Closed);
 }
 
 #[test]
@@ -222,11 +230,11 @@ fn a_line_before_auth_is_short() {
 fn shutdown_is_answered_last_and_ends_as_asked() {
     let mut connection = connection(&[b"PING\nSHUTDOWN\r\nPING\n"], false);
     assert_eq!(run(&mut connection), "PONG\n");
-    assert_eq!(connection.state(), AwaitingShutdown(LineEnding::CrLf));
+    assert_eq!(connection.state, AwaitingShutdown(LineEnding::CrLf));
     connection.finish_shutdown(&Reply::Ok);
     connection.send(Instant::now());
     connection.stop_lingering(&mut [0; 1_000]);
-    assert_eq!(connection.state(), Closed);
+    assert_eq!(connection.state, Closed);
     assert_eq!(connection.socket.sent, b"PONG\nOK\r\n");
 }
 
@@ -236,6 +244,38 @@ fn a_broken_connection_is_closed() {
         let mut connection = connection(&[], false);
         connection.socket.breaks = breaks;
         run(&mut connection);
-        assert_eq!(connection.state(), state);
+        assert_eq!(connection.state, state);
     }
+}
+
+#[test]
+fn a_slow_socket_gets_every_byte_once() {
+    let mut connection = connection(&[&b"GET b\r\n".repeat(4)], false);
+    connection.socket.accepts = Some(3);
+    let mut executor = executor(&connection);
+    execute(&mut connection, &mut executor);
+    let expected = b"NOT_FOUND\r\n".repeat(4);
+    for sent in (3..expected.len()).step_by(3) {
+        connection.send(Instant::now());
+        connection.send(Instant::now());
+        assert_eq!(connection.socket.sent, expected[..sent], "a full socket is not written to");
+        assert!(connection.wants_write());
+        connection.note_ready(false, true, Instant::now());
+    }
+    connection.send(Instant::now());
+    assert!(!connection.wants_write());
+    assert_eq!(connection.socket.sent, expected);
+}
+
+#[test]
+fn sent_bytes_are_removed_in_bulk() {
+    let mut connection = connection(&[], false);
+    connection.socket.accepts = Some(10);
+    connection.output = vec![b'x'; 100];
+    let held = (0..10).map(|_| {
+        connection.is_blocked = false;
+        connection.send(Instant::now());
+        connection.output.len()
+    });
+    assert_eq!(held.collect::<Vec<_>>(), [100, 100, 100, 100, 50, 50, 50, 20, 10, 0]);
 }

@@ -7,75 +7,81 @@
 //! A failed commit is fatal, because the state of the disk is unknown. None of
 //! the iteration's replies is sent, and the server stops with the error. The next
 //! start decides from what is on disk (`a_failed_sync_acknowledges_nothing`).
+//!
+//! After each iteration that wrote, the engine does one step of housekeeping, so that
+//! a server that is never idle reclaims space. While there is more to do, the next
+//! step follows after 1 ms: the engine may only be waiting for a background fsync,
+//! so the loop must not spin. A second after the last write the engine does one
+//! more step, and can record that everything is on disk. After that, an idle server
+//! is not woken (`an_idle_server_is_not_woken`).
 
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::ServerOptions;
 use super::clients::Clients;
-use super::commit::Committer;
 use super::connection::ConnectionState;
 use super::execute::Executor;
 use super::listener::Listener;
 use super::shutdown::{Stop, shut_down};
+use super::{Fsync, ServerOptions};
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
-use crate::logger::{RateLimit, error};
+use crate::logger::error;
 use crate::poll::PollFd;
 
-/// Messages about failed requests in a second.
-const FAILURE_MESSAGES_MAX: u32 = 10;
+/// Maximum age of an unsynced write under `everysec`, and time from the last write
+/// to the last step of housekeeping.
+const SECOND: Duration = Duration::from_secs(1);
+/// Pause between two steps of housekeeping.
+const STEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// A running server.
-pub(super) struct EventLoop<E> {
+pub(super) struct EventLoop<E: ?Sized> {
     stop: Stop,
     listener: Listener,
     clients: Clients,
-    executor: Executor<E>,
-    committer: Committer,
+    fsync: Fsync,
+    /// When `everysec` syncs.
+    sync_at: Option<Instant>,
+    /// When the next step of housekeeping is due.
+    maintain_at: Option<Instant>,
+    last_write: Instant,
     /// All clients are read into this buffer.
     buffer: Vec<u8>,
     /// Whether a connection can execute more lines without a poll.
     has_more: bool,
-    log_limit: RateLimit,
+    executor: Executor<E>,
 }
 
-impl<E: KvsEngine> EventLoop<E> {
+impl<E: KvsEngine + ?Sized> EventLoop<E> {
     pub(super) fn new(
         listener: TcpListener,
-        engine: E,
+        engine: Box<E>,
         options: ServerOptions,
         stop: Stop,
     ) -> EventLoop<E> {
-        let options = Rc::new(options);
+        let (options, now) = (Rc::new(options), Instant::now());
         EventLoop {
             stop,
             listener: Listener::new(listener, &options),
             clients: Clients::new(),
-            executor: Executor::new(engine, &options),
-            committer: Committer::new(options.fsync),
+            fsync: options.fsync,
+            sync_at: None,
+            maintain_at: Some(now),
+            last_write: now,
             buffer: vec![0; options.read_bytes_max],
             has_more: false,
-            log_limit: RateLimit::new(FAILURE_MESSAGES_MAX),
+            executor: Executor::new(engine, &options),
         }
     }
 
     /// Serves until a client or the stop pipe asks for shutdown.
     pub(super) fn run(mut self) -> Result<()> {
-        loop {
-            match self.run_once() {
-                Ok(true) => {}
-                Ok(false) => {
-                    let engine = self.executor.engine;
-                    return shut_down(engine, self.listener, self.clients, &mut self.buffer);
-                }
-                Err(e) => {
-                    error!("the server stops without replying: {}", e.chain().join(": "));
-                    return Err(e);
-                }
-            }
-        }
+        while self.run_once().inspect_err(|e| {
+            error!("the server stops without replying: {}", e.chain().join(": "));
+        })? {}
+        shut_down(self.executor.engine, self.listener, self.clients, &mut self.buffer)
     }
 
     /// One iteration. Returns whether another one follows.
@@ -85,7 +91,7 @@ impl<E: KvsEngine> EventLoop<E> {
         let timeout = self.timeout();
         let polled = self.clients.poll(fixed, timeout);
         let [stop, listener] = polled.map_err(KvsError::io("cannot poll"))?;
-        if stop.is_ready() {
+        if stop.is_readable() {
             return Ok(false);
         }
         if listener.is_readable() {
@@ -93,9 +99,11 @@ impl<E: KvsEngine> EventLoop<E> {
         }
         let now = Instant::now();
         self.execute()?;
-        self.commit(now)?;
+        if std::mem::take(&mut self.executor.needs_commit) {
+            self.commit(now)?;
+        }
         let continues = self.send(now);
-        self.committer.run_due(&self.executor.engine, now)?;
+        self.run_due(now)?;
         Ok(continues)
     }
 
@@ -104,8 +112,8 @@ impl<E: KvsEngine> EventLoop<E> {
         if self.has_more {
             return Some(Duration::ZERO);
         }
-        let due = self.committer.due().into_iter().chain(self.listener.due()).min();
-        due.map(|due| due.saturating_duration_since(Instant::now()))
+        let due = [self.sync_at, self.maintain_at, self.listener.paused_until];
+        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     /// Reads and executes what the clients have sent.
@@ -113,11 +121,11 @@ impl<E: KvsEngine> EventLoop<E> {
         let mut executed = self.executor.counters.requests;
         self.read_and_execute();
         self.executor.counters.iterations += u64::from(self.executor.counters.requests > executed);
-        // Requests that have arrived meanwhile share the commit. The limit on what is
+        // Requests that have arrived meanwhile share the fsync. The limit on what is
         // read from each client in an iteration ends this loop.
-        while self.executor.wrote
+        while self.executor.needs_commit
             && self.executor.counters.requests > executed
-            && self.committer.gains_from_more_writes()
+            && self.fsync == Fsync::Always
         {
             executed = self.executor.counters.requests;
             self.clients.poll_again().map_err(KvsError::io("cannot poll"))?;
@@ -128,25 +136,37 @@ impl<E: KvsEngine> EventLoop<E> {
 
     fn read_and_execute(&mut self) {
         self.clients.for_each_active(|client| {
-            client.connection.read(&mut self.buffer);
-            client.connection.execute(&mut self.executor);
+            client.read(&mut self.buffer);
+            client.execute(&mut self.executor);
         });
     }
 
-    /// Commits the writes. After a failed request too: a commit shows whether the
-    /// engine still works.
+    /// Makes the writes of an iteration as durable as their replies promise.
     fn commit(&mut self, now: Instant) -> Result<()> {
-        let Executor { engine, counters, wrote, failure, .. } = &mut self.executor;
-        if !std::mem::take(wrote) && failure.is_none() {
-            return Ok(());
+        self.executor.counters.commits += 1;
+        (self.last_write, self.maintain_at) = (now, Some(now));
+        if self.fsync == Fsync::Always {
+            return self.executor.engine.sync();
         }
-        match failure.take() {
-            Some(e @ KvsError::Failed { .. }) => return Err(e),
-            Some(e) => self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": "))),
-            None => {}
+        if self.fsync == Fsync::EverySec {
+            self.sync_at.get_or_insert(now + SECOND);
         }
-        counters.commits += 1;
-        self.committer.commit(engine, now)
+        self.executor.engine.flush()
+    }
+
+    /// Starts the sync of `everysec` and a step of housekeeping, if they are due.
+    fn run_due(&mut self, now: Instant) -> Result<()> {
+        if self.sync_at.is_some_and(|at| at <= now) {
+            self.sync_at = None;
+            self.executor.engine.sync_in_background()?;
+        }
+        if self.maintain_at.is_some_and(|at| at <= now) {
+            self.maintain_at = match self.executor.engine.maintain()? {
+                true => Some(now + STEP_PAUSE),
+                false => Some(self.last_write + SECOND).filter(|at| now < *at),
+            };
+        }
+        Ok(())
     }
 
     /// Sends the replies. Returns false if a client has asked for shutdown.
@@ -154,17 +174,18 @@ impl<E: KvsEngine> EventLoop<E> {
         let (mut is_any_closed, mut continues) = (false, true);
         self.has_more = false;
         self.clients.for_each_active(|client| {
-            client.connection.send(now);
-            self.has_more |= client.connection.can_execute();
-            match client.connection.state() {
+            client.send(now);
+            self.has_more |= client.can_execute();
+            match client.state {
                 ConnectionState::Closed => is_any_closed = true,
                 ConnectionState::AwaitingShutdown(_) => continues = false,
                 _ => {}
             }
         });
         if is_any_closed {
-            let is_closed = |state| state == ConnectionState::Closed;
-            self.clients.remove(is_closed, |client| self.listener.note_departure(client));
+            self.clients.retain(|state| state != ConnectionState::Closed);
+            // A descriptor is free again.
+            self.listener.paused_until = None;
             self.executor.counters.clients = self.clients.len() as u64;
         }
         continues

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 
 use super::super::Fsync;
 use super::*;
@@ -12,7 +13,7 @@ fn event_loop(options: ServerOptions, count: usize) -> (EventLoop<MemoryEngine>,
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut event_loop = EventLoop::new(listener, MemoryEngine::default(), options, Stop::never());
+    let mut event_loop = EventLoop::new(listener, Box::default(), options, Stop::never());
     let clients = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
     while event_loop.clients.len() < count {
         event_loop.run_once().unwrap();
@@ -75,4 +76,100 @@ fn departures_are_counted() {
     while event_loop.executor.counters.clients > 0 {
         event_loop.run_once().unwrap();
     }
+}
+
+/// The calls of the engine so far: flushes, syncs, background syncs, maintains.
+fn calls(event_loop: &EventLoop<MemoryEngine>) -> [usize; 4] {
+    let controls = &event_loop.executor.engine.controls;
+    [&controls.flushes, &controls.syncs, &controls.background_syncs, &controls.maintains]
+        .map(|counter| Controls::count(counter))
+}
+
+/// Runs what is due until nothing is; returns the times from `start` on.
+fn run_all(event_loop: &mut EventLoop<MemoryEngine>, start: Instant) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while let Some(due) = [event_loop.sync_at, event_loop.maintain_at].into_iter().flatten().min() {
+        event_loop.run_due(due).unwrap();
+        times.push(due.saturating_duration_since(start));
+    }
+    times
+}
+
+/// A server without clients that fsyncs by this policy.
+fn lonely(fsync: Fsync) -> EventLoop<MemoryEngine> {
+    event_loop(ServerOptions { fsync, ..ServerOptions::default() }, 0).0
+}
+
+#[test]
+fn each_policy_makes_its_calls() {
+    for (fsync, expected) in
+        [(Fsync::Always, [0, 1, 0]), (Fsync::EverySec, [1, 0, 1]), (Fsync::Never, [1, 0, 0])]
+    {
+        let mut server = lonely(fsync);
+        server.commit(Instant::now()).unwrap();
+        run_all(&mut server, Instant::now());
+        assert_eq!(calls(&server)[..3], expected, "{fsync:?}");
+    }
+}
+
+#[test]
+fn everysec_syncs_a_second_after_the_oldest_write() {
+    let mut server = lonely(Fsync::EverySec);
+    let start = Instant::now();
+    for (after_ms, background_syncs) in [(0, 0), (500, 0), (999, 0), (1_000, 1), (1_999, 1)] {
+        let now = start + Duration::from_millis(after_ms);
+        server.run_due(now).unwrap();
+        server.commit(now).unwrap();
+        assert_eq!(calls(&server)[2], background_syncs, "after {after_ms} ms");
+    }
+}
+
+#[test]
+fn a_failed_background_sync_is_fatal() {
+    let mut server = lonely(Fsync::EverySec);
+    let now = Instant::now();
+    server.commit(now).unwrap();
+    server.executor.engine.controls.fail_commits();
+    assert!(server.run_due(now + SECOND).is_err());
+}
+
+#[test]
+fn an_idle_server_is_not_woken() {
+    let mut server = lonely(Fsync::Always);
+    let start = Instant::now();
+    run_all(&mut server, start);
+    server.executor.engine.controls.steps.store(2, Ordering::SeqCst);
+    server.commit(start).unwrap();
+    let ms = Duration::from_millis;
+    // Two steps, one that finds nothing to do, and one after a second.
+    let expected = [ms(0), ms(1), ms(2), ms(1_000)];
+    assert_eq!(run_all(&mut server, start), expected);
+    assert_eq!(server.timeout(), None);
+}
+
+#[test]
+fn every_write_is_followed_by_a_step() {
+    let mut server = lonely(Fsync::Always);
+    let now = Instant::now();
+    for step in 1..=3 {
+        server.commit(now).unwrap();
+        server.run_due(now).unwrap();
+        server.run_due(now).unwrap();
+        assert_eq!(calls(&server)[3], step);
+    }
+}
+
+#[test]
+fn failed_housekeeping_is_fatal() {
+    let mut server = lonely(Fsync::Always);
+    server.executor.engine.controls.has_failed.store(true, Ordering::SeqCst);
+    assert!(server.run_due(Instant::now()).is_err());
+}
+
+#[test]
+fn a_policy_is_parsed_by_its_name() {
+    for policy in [Fsync::Always, Fsync::EverySec, Fsync::Never] {
+        assert_eq!(policy.as_str().parse(), Ok(policy));
+    }
+    assert!("Always".parse::<Fsync>().is_err());
 }

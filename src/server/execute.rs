@@ -11,13 +11,15 @@ use std::time::Instant;
 
 use super::ServerOptions;
 use crate::engine::KvsEngine;
-use crate::error::{KvsError, Result};
-use crate::logger::trace;
+use crate::error::KvsError;
+use crate::logger::{RateLimit, error, trace};
 use crate::protocol::{Code, Fault, HELP, Reply, Request};
 
 /// Maximum length of a line before `AUTH`. Without it, unknown peers could each
 /// fill as much memory as a trusted client.
 pub(super) const UNAUTHENTICATED_LINE_BYTES_MAX: usize = 1 << 10;
+/// Messages about failed requests in a second.
+const FAILURE_MESSAGES_MAX: u32 = 10;
 
 /// What clients must send with `AUTH` before other requests.
 #[derive(Clone)]
@@ -45,13 +47,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether a client must authenticate before this request.
-fn requires_auth(request: &Request<'_>) -> bool {
-    !matches!(request, Request::Auth { .. } | Request::Help | Request::Ping | Request::Quit)
-}
-
-/// Figures for `STATS`. `requests` divided by `commits` shows the effect of group
-/// commit. `iterations` are those of the event loop that executed a request.
+/// Figures for `STATS`. `iterations` are those that executed a request.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) clients: u64,
@@ -73,22 +69,28 @@ pub(super) enum Action {
     AwaitShutdown,
 }
 
-/// Executes requests, and remembers what the iteration must do about them.
-pub(super) struct Executor<E> {
-    pub(super) engine: E,
+/// Executes requests.
+pub(super) struct Executor<E: ?Sized> {
     options: Rc<ServerOptions>,
     started: Instant,
     pub(super) counters: Counters,
-    /// Whether the engine accepted a write, which must be committed.
-    pub(super) wrote: bool,
-    /// The last error of the engine that its request did not cause.
-    pub(super) failure: Option<KvsError>,
+    /// Whether the iteration must be committed: the engine accepted a write, or failed.
+    /// Then the commit shows whether it still works.
+    pub(super) needs_commit: bool,
+    log_limit: RateLimit,
+    pub(super) engine: Box<E>,
 }
 
-impl<E: KvsEngine> Executor<E> {
-    pub(super) fn new(engine: E, options: &Rc<ServerOptions>) -> Executor<E> {
-        let (options, counters) = (Rc::clone(options), Counters::default());
-        Executor { engine, options, started: Instant::now(), counters, wrote: false, failure: None }
+impl<E: KvsEngine + ?Sized> Executor<E> {
+    pub(super) fn new(engine: Box<E>, options: &Rc<ServerOptions>) -> Executor<E> {
+        Executor {
+            options: Rc::clone(options),
+            started: Instant::now(),
+            counters: Counters::default(),
+            needs_commit: false,
+            log_limit: RateLimit::new(FAILURE_MESSAGES_MAX),
+            engine,
+        }
     }
 
     /// Executes a request of `peer`. `AUTH` may set `authenticated`.
@@ -100,65 +102,67 @@ impl<E: KvsEngine> Executor<E> {
     ) -> Action {
         trace!("{peer}: {}", describe(&request));
         self.counters.requests += 1;
-        if !*authenticated && requires_auth(&request) {
-            let message = "this server has a secret; send it first with AUTH token";
-            return Action::Reply(fault(Code::Auth, message));
-        }
-        match request {
-            Request::Quit => Action::ReplyAndClose(Reply::Ok),
-            Request::Shutdown if self.options.allows_shutdown => Action::AwaitShutdown,
-            request => Action::Reply(
-                self.reply(request, authenticated).unwrap_or_else(|e| self.error_reply(e)),
-            ),
+        let result = match request {
+            Request::Quit => return Action::ReplyAndClose(Reply::Ok),
+            Request::Ping => Ok(Reply::Pong),
+            Request::Help => Ok(Reply::Help(HELP.to_owned())),
+            Request::Auth { token } => Ok(self.authenticate(&token, authenticated)),
+            _ if !*authenticated => {
+                let message = "this server has a secret; send it first with AUTH token";
+                Ok(fault(Code::Auth, message))
+            }
+            Request::Get { key } => {
+                let value = self.engine.get(key.into_owned());
+                value.map(|value| value.map_or(Reply::NotFound, Reply::Value))
+            }
+            Request::Set { key, value } => {
+                let set = self.engine.set_str(&key, &value);
+                set.map(|()| self.note_write())
+            }
+            Request::Remove { key } => {
+                let removed = self.engine.remove(key.into_owned());
+                removed.map(|()| self.note_write())
+            }
+            Request::Scan { cursor } => {
+                let page = self.engine.scan(cursor.as_deref());
+                page.map(|page| Reply::Keys { next: page.next, keys: page.keys })
+            }
+            Request::Stats => Ok(self.stats()),
+            Request::Shutdown if self.options.allows_shutdown => return Action::AwaitShutdown,
+            Request::Shutdown => Ok(fault(Code::Forbidden, "this server stops only by a signal")),
+        };
+        Action::Reply(result.unwrap_or_else(|e| self.error_reply(&e)))
+    }
+
+    /// The reply to `AUTH`.
+    fn authenticate(&self, token: &str, authenticated: &mut bool) -> Reply {
+        match &self.options.secret {
+            None => fault(Code::Auth, "this server has no secret, so AUTH is not needed"),
+            Some(secret) if !secret.matches(token) => fault(Code::Auth, "that is not the secret"),
+            Some(_) => {
+                *authenticated = true;
+                Reply::Ok
+            }
         }
     }
 
-    fn reply(&mut self, request: Request<'_>, authenticated: &mut bool) -> Result<Reply> {
-        Ok(match request {
-            Request::Set { key, value } => {
-                self.engine.set_str(&key, &value)?;
-                self.wrote = true;
-                Reply::Ok
-            }
-            Request::Get { key } => {
-                self.engine.get(key.into_owned())?.map_or(Reply::NotFound, Reply::Value)
-            }
-            Request::Remove { key } => {
-                self.engine.remove(key.into_owned())?;
-                self.wrote = true;
-                Reply::Ok
-            }
-            Request::Scan { cursor } => {
-                let page = self.engine.scan(cursor.as_deref())?;
-                Reply::Keys { next: page.next, keys: page.keys }
-            }
-            Request::Auth { token } => match &self.options.secret {
-                None => fault(Code::Auth, "this server has no secret, so AUTH is not needed"),
-                Some(secret) if !secret.matches(&token) => {
-                    fault(Code::Auth, "that is not the secret")
-                }
-                Some(_) => {
-                    *authenticated = true;
-                    Reply::Ok
-                }
-            },
-            Request::Ping => Reply::Pong,
-            Request::Stats => self.stats(),
-            Request::Help => Reply::Help(HELP.to_owned()),
-            Request::Quit => Reply::Ok,
-            Request::Shutdown => fault(Code::Forbidden, "this server stops only by a signal"),
-        })
+    /// The reply to a write, which must be committed.
+    fn note_write(&mut self) -> Reply {
+        self.needs_commit = true;
+        Reply::Ok
     }
 
     /// The reply for an error of the engine.
-    fn error_reply(&mut self, e: KvsError) -> Reply {
-        let reply = Reply::Error(Fault::from(&e));
+    fn error_reply(&mut self, e: &KvsError) -> Reply {
         match e {
             KvsError::KeyNotFound => return Reply::NotFound,
             KvsError::TooLarge { .. } | KvsError::BadCursor(_) => {}
-            e => self.failure = Some(e),
+            e => {
+                self.needs_commit = true;
+                self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": ")));
+            }
         }
-        reply
+        Reply::Error(Fault::from(e))
     }
 
     /// The server's configuration and figures, then the engine's figures.
@@ -192,13 +196,8 @@ fn describe(request: &Request<'_>) -> String {
     format!("{verb}{}", lengths.collect::<String>())
 }
 
-/// The reply to a client over the limit.
-pub(super) fn busy(clients_max: usize) -> Reply {
-    fault(Code::Busy, format!("the server has {clients_max} clients, which is its limit"))
-}
-
 /// An error that the server itself replies with.
-fn fault(code: Code, message: impl Into<String>) -> Reply {
+pub(super) fn fault(code: Code, message: impl Into<String>) -> Reply {
     Reply::Error(Fault::new(code, message))
 }
 

@@ -21,7 +21,7 @@ fn reply(executor: &mut Executor<MemoryEngine>, line: &str) -> Reply {
 
 /// An executor with an empty engine.
 fn executor(options: ServerOptions) -> Executor<MemoryEngine> {
-    Executor::new(MemoryEngine::default(), &Rc::new(options))
+    Executor::new(Box::default(), &Rc::new(options))
 }
 
 #[test]
@@ -83,12 +83,17 @@ fn scan_pages_through_all_keys() {
 }
 
 #[test]
-fn only_engine_failures_are_kept() {
-    let mut executor = executor(ServerOptions::default());
-    for (line, has_failed) in [("RM a", false), ("SCAN x", false), ("SET full 1", true)] {
+fn writes_and_failures_of_the_engine_need_a_commit() {
+    for (line, needs_commit) in [
+        ("RM a", false),
+        ("SCAN x", false),
+        ("GET a", false),
+        ("SET a 1", true),
+        ("SET full 1", true),
+    ] {
+        let mut executor = executor(ServerOptions::default());
         execute(&mut executor, &[line]);
-        assert_eq!(executor.failure.is_some(), has_failed, "{line}");
-        assert!(!executor.wrote);
+        assert_eq!(executor.needs_commit, needs_commit, "{line}");
     }
 }
 

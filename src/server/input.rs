@@ -43,14 +43,14 @@ pub(super) struct Position {
 pub(super) struct Input {
     bytes: Vec<u8>,
     position: Position,
-    ended: bool,
+    pub(super) is_ended: bool,
 }
 
 impl Input {
     /// Appends what was read from the socket. Nothing means that the input has
     /// ended. `line_bytes_max` only bounds the capacity.
     pub(super) fn append(&mut self, bytes: &[u8], line_bytes_max: usize) {
-        self.ended |= bytes.is_empty();
+        self.is_ended |= bytes.is_empty();
         let needed = self.bytes.len() + bytes.len();
         if needed > self.bytes.capacity() {
             // Doubling keeps growth linear. More than a line and a read is never held.
@@ -63,11 +63,12 @@ impl Input {
 
     /// Decodes the next lines, at most `count` of them.
     pub(super) fn next_lines(&mut self, count: usize, line_bytes_max: usize) -> Vec<Line<'_>> {
-        let Input { bytes, position, ended } = self;
+        let Input { bytes, position, is_ended } = self;
         let mut lines = Vec::with_capacity(count);
         while lines.len() < count {
             let start = *position;
-            let Some((request, ending)) = position.next_line(bytes, *ended, line_bytes_max) else {
+            let Some((request, ending)) = position.next_line(bytes, *is_ended, line_bytes_max)
+            else {
                 break;
             };
             lines.push(Line { start, request, ending });
@@ -90,8 +91,9 @@ impl Input {
         }
     }
 
+    /// Drops everything.
     pub(super) fn clear(&mut self) {
-        *self = Input { ended: self.ended, ..Input::default() };
+        *self = Input { is_ended: self.is_ended, ..Input::default() };
     }
 
     pub(super) fn free_unused(&mut self) {
@@ -102,11 +104,7 @@ impl Input {
     pub(super) fn is_pending(&self) -> bool {
         let Position { consumed, scanned, skipping } = self.position;
         let has_last_line = consumed < self.bytes.len() || skipping.is_some();
-        scanned < self.bytes.len() || (self.ended && has_last_line)
-    }
-
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended
+        scanned < self.bytes.len() || (self.is_ended && has_last_line)
     }
 }
 
@@ -115,7 +113,7 @@ impl Position {
     fn next_line<'a>(
         &mut self,
         bytes: &'a [u8],
-        ended: bool,
+        is_ended: bool,
         limit: usize,
     ) -> Option<(Result<Request<'a>, Fault>, LineEnding)> {
         while let Some(newline) = self.find_newline(bytes) {
@@ -129,7 +127,24 @@ impl Position {
                 return Some((decode_request(line), ending));
             }
         }
-        let fault = self.read_rest(bytes, ended, limit)?;
+        let rest = &bytes[self.consumed..];
+        // A carriage return at the end may belong to the line's ending.
+        self.note_length(rest.strip_suffix(b"\r").unwrap_or(rest), limit);
+        let is_long = self.skipping;
+        if is_ended {
+            *self = Position { consumed: bytes.len(), scanned: bytes.len(), skipping: None };
+        } else if is_long.is_some() {
+            self.consumed = bytes.len() - usize::from(rest.ends_with(b"\r"));
+        }
+        let fault = match is_long {
+            _ if !is_ended => return None,
+            Some(is_http) => long_line(is_http, limit),
+            None if rest.is_empty() || rest == b"\r" => return None,
+            None => {
+                let message = "the input ended within this line, so it was not executed";
+                Fault::new(Code::Incomplete, message)
+            }
+        };
         Some((Err(fault), LineEnding::Lf))
     }
 
@@ -147,35 +162,17 @@ impl Position {
             self.skipping = Some(decode_beginning(&line[..=limit]).is_some());
         }
     }
-
-    /// Handles the bytes after the last newline. Returns the fault of the last line
-    /// if the input has ended within it.
-    fn read_rest(&mut self, bytes: &[u8], ended: bool, limit: usize) -> Option<Fault> {
-        let rest = &bytes[self.consumed..];
-        // A carriage return at the end may belong to the line's ending.
-        self.note_length(rest.strip_suffix(b"\r").unwrap_or(rest), limit);
-        if ended {
-            self.consumed = bytes.len();
-            return match self.skipping.take() {
-                Some(is_http) => Some(long_line(is_http, limit)),
-                None if rest.is_empty() || rest == b"\r" => None,
-                None => {
-                    let message = "the input ended within this line, so it was not executed";
-                    Some(Fault::new(Code::Incomplete, message))
-                }
-            };
-        }
-        if self.skipping.is_some() {
-            self.consumed = bytes.len() - usize::from(rest.ends_with(b"\r"));
-        }
-        None
-    }
 }
 
 /// The fault of a line over the limit.
 fn long_line(is_http: bool, limit: usize) -> Fault {
-    let message = || format!("the line is longer than the limit of {limit} bytes");
-    if is_http { Fault::http() } else { Fault::new(Code::TooLong, message()) }
+    match is_http {
+        true => Fault::http(),
+        false => {
+            let message = format!("the line is longer than the limit of {limit} bytes");
+            Fault::new(Code::TooLong, message)
+        }
+    }
 }
 
 #[cfg(test)]

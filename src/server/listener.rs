@@ -7,7 +7,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use super::ServerOptions;
 use super::clients::{Client, Clients};
 use super::connection::Connection;
-use super::execute::{Counters, busy};
-use crate::logger::{RateLimit, debug, warn};
+use super::execute::{Counters, fault};
+use crate::logger::{debug, warn};
 use crate::poll::PollFd;
-use crate::protocol::LineEnding;
+use crate::protocol::{Code, LineEnding};
 
 /// Connections accepted in an iteration, so that many of them do not delay the
 /// clients.
@@ -31,23 +31,16 @@ const RESERVED_DESCRIPTORS: usize = 16;
 /// How long accepting pauses if no client leaves. Another process may have freed
 /// descriptors.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Messages about single peers in a second.
-const PEER_MESSAGES_MAX: u32 = 10;
-
-/// A silent client is probed after this many seconds, then after each interval,
-/// and disconnected after so many probes without an answer.
-const KEEPALIVE_IDLE_SECONDS: c_int = 60;
-const KEEPALIVE_INTERVAL_SECONDS: c_int = 20;
-const KEEPALIVE_PROBES: c_int = 3;
 
 const IS_LINUX: bool = cfg!(target_os = "linux");
-const SOL_SOCKET: c_int = if IS_LINUX { 1 } else { 0xFFFF };
-const SO_KEEPALIVE: c_int = if IS_LINUX { 9 } else { 8 };
-const IPPROTO_TCP: c_int = 6;
-/// macOS calls it `TCP_KEEPALIVE`.
-const TCP_KEEPIDLE: c_int = if IS_LINUX { 4 } else { 0x10 };
-const TCP_KEEPINTVL: c_int = if IS_LINUX { 5 } else { 0x101 };
-const TCP_KEEPCNT: c_int = if IS_LINUX { 6 } else { 0x102 };
+/// Socket options, each as level, name and value: `SO_KEEPALIVE` is on,
+/// `TCP_KEEPIDLE` and `TCP_KEEPINTVL` are in seconds, and `TCP_KEEPCNT` is the number
+/// of probes without an answer after which a client is disconnected.
+const KEEPALIVE: [[c_int; 3]; 4] = if IS_LINUX {
+    [[1, 9, 1], [6, 4, 60], [6, 5, 20], [6, 6, 3]]
+} else {
+    [[0xFFFF, 8, 1], [6, 0x10, 60], [6, 0x101, 20], [6, 0x102, 3]]
+};
 
 /// The codes of `ENOMEM`, `ENFILE`, `EMFILE` and `ENOBUFS`.
 const SHORTAGES: [i32; 4] = [12, 23, 24, if IS_LINUX { 105 } else { 55 }];
@@ -57,17 +50,14 @@ const SHORTAGES: [i32; 4] = [12, 23, 24, if IS_LINUX { 105 } else { 55 }];
 pub(super) struct Listener {
     socket: TcpListener,
     options: Rc<ServerOptions>,
-    paused_until: Option<Instant>,
-    /// Connected clients that are only told that they are too many.
-    refused: usize,
-    log_limit: RateLimit,
+    /// When accepting goes on, if it pauses.
+    pub(super) paused_until: Option<Instant>,
 }
 
 impl Listener {
     /// Accepts from `socket`, which must be non-blocking.
     pub(super) fn new(socket: TcpListener, options: &Rc<ServerOptions>) -> Listener {
-        let (options, log_limit) = (Rc::clone(options), RateLimit::new(PEER_MESSAGES_MAX));
-        Listener { socket, options, paused_until: None, refused: 0, log_limit }
+        Listener { socket, options: Rc::clone(options), paused_until: None }
     }
 
     /// What to poll: nothing while no connection can be accepted.
@@ -82,11 +72,6 @@ impl Listener {
         clients >= self.options.clients_max.saturating_add(REFUSED_MAX)
     }
 
-    /// When a pause ends.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.paused_until
-    }
-
     /// Accepts the connections that wait.
     pub(super) fn accept(&mut self, clients: &mut Clients, counters: &mut Counters) {
         for _ in 0..ACCEPTS_MAX {
@@ -96,13 +81,16 @@ impl Listener {
             let accepted = self.check_descriptors().and_then(|()| self.socket.accept());
             match accepted.and_then(|(stream, peer)| prepare(&stream).map(|()| (stream, peer))) {
                 Ok((stream, peer)) => {
-                    clients.add(self.client(stream, peer, clients.len(), counters))
+                    self.admit(Connection::new(stream, peer, &self.options), clients, counters);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                Err(e) if is_shortage(&e) => return self.pause(&e),
-                Err(e) => self.log_limit.run(|| debug!("a connection was lost: {e}")),
+                Err(e) if is_shortage(&e) => {
+                    self.paused_until = Some(Instant::now() + PAUSE);
+                    let message = "new connections wait, because one was not accepted";
+                    return clients.log_limit.run(|| warn!("{message}: {e}"));
+                }
+                Err(e) => clients.log_limit.run(|| debug!("a connection was lost: {e}")),
             }
-            counters.clients = clients.len() as u64;
         }
     }
 
@@ -112,40 +100,20 @@ impl Listener {
         reserve.collect::<io::Result<Vec<_>>>().map(drop)
     }
 
-    /// A client, or one that is only told that it is one too many.
-    fn client(
-        &mut self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        clients: usize,
-        counters: &mut Counters,
-    ) -> Client {
-        let (fd, max) = (stream.as_raw_fd(), self.options.clients_max);
-        let is_refused = clients - self.refused >= max;
-        let mut connection = Connection::new(stream, peer, &self.options);
-        if is_refused {
-            self.log_limit.run(|| warn!("{peer}: refused, {max} clients are connected"));
-            connection.close_with(&busy(max), LineEnding::Lf);
-            self.refused += 1;
-            counters.clients_refused += 1;
-        } else {
-            self.log_limit.run(|| debug!("{peer}: connected"));
+    /// Adds a client. One over the limit is only told so.
+    fn admit(&self, mut client: Client, clients: &mut Clients, counters: &mut Counters) {
+        let (peer, max) = (client.peer, self.options.clients_max);
+        if clients.open_count() < max {
+            clients.log_limit.run(|| debug!("{peer}: connected"));
             counters.clients_accepted += 1;
+        } else {
+            clients.log_limit.run(|| warn!("{peer}: refused, {max} clients are connected"));
+            let message = format!("the server has {max} clients, which is its limit");
+            client.close_with(&fault(Code::Busy, message), LineEnding::Lf);
+            counters.clients_refused += 1;
         }
-        Client { connection, fd, last_ready: Instant::now(), is_refused }
-    }
-
-    /// Stops accepting for a while.
-    fn pause(&mut self, e: &io::Error) {
-        self.paused_until = Some(Instant::now() + PAUSE);
-        self.log_limit.run(|| warn!("new connections wait, because one was not accepted: {e}"));
-    }
-
-    /// Notes that a client has left, which frees a descriptor.
-    pub(super) fn note_departure(&mut self, client: Client) {
-        self.log_limit.run(|| debug!("{}: disconnected", client.connection.peer));
-        self.paused_until = None;
-        self.refused -= usize::from(client.is_refused);
+        clients.add(client);
+        counters.clients = clients.len() as u64;
     }
 }
 
@@ -154,15 +122,11 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     // Replies are sent once per iteration. Waiting for a full packet only delays them.
     stream.set_nodelay(true)?;
-    let fd = stream.as_raw_fd();
-    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)?;
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)?;
-    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)?;
-    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES)
+    KEEPALIVE.into_iter().try_for_each(|option| set_option(stream.as_raw_fd(), option))
 }
 
 #[expect(unsafe_code, reason = "std cannot set keepalive")]
-fn set_option(fd: RawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+fn set_option(fd: RawFd, [level, name, value]: [c_int; 3]) -> io::Result<()> {
     unsafe extern "C" {
         fn setsockopt(
             fd: c_int,

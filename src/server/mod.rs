@@ -4,24 +4,20 @@
 //!
 //! ```text
 //! event_loop -> clients -> connection -> input -> execute -> engine
-//! event_loop <- clients <- connection <- output <----+
 //! ```
 //!
-//! `commit` decides when writes are flushed and synced, `listener` accepts
-//! clients, and `shutdown` ends the server. The form of requests and replies
-//! belongs to [`protocol`](crate::protocol).
+//! `listener` accepts clients, and `shutdown` ends the server. The form of requests
+//! and replies belongs to [`protocol`](crate::protocol).
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("the kvs server supports only Linux and macOS");
 
 mod clients;
-mod commit;
 mod connection;
 mod event_loop;
 mod execute;
 mod input;
 mod listener;
-mod output;
 mod shutdown;
 #[cfg(test)]
 mod testing;
@@ -95,7 +91,6 @@ pub struct ServerOptions {
     /// Maximum number of clients. One more is answered `ERR busy` and disconnected.
     pub clients_max: usize,
     /// A client is not served while this many bytes of its replies wait to be sent.
-    /// The default holds the replies of some thousand small requests.
     pub output_bytes_max: usize,
     /// Maximum number of bytes that are read from a client in one iteration of the
     /// event loop, so that none delays the others for long.
@@ -131,23 +126,23 @@ impl Default for ServerOptions {
 ///
 /// ```no_run
 /// # fn main() -> kvs::Result<()> {
-/// let store = kvs::KvStore::open("data")?;
+/// let store = Box::new(kvs::KvStore::open("data")?);
 /// let address = ([127, 0, 0, 1], 4000).into();
 /// let server = kvs::KvsServer::bind(store, address, kvs::ServerOptions::default())?;
 /// server.run(kvs::Stop::never())
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct KvsServer<E> {
+pub struct KvsServer<E: ?Sized> {
     listener: TcpListener,
     address: SocketAddr,
-    engine: E,
     options: ServerOptions,
+    engine: Box<E>,
 }
 
-impl<E: KvsEngine> KvsServer<E> {
+impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// Listens on `address`. Port 0 means any free port.
-    pub fn bind(engine: E, address: SocketAddr, options: ServerOptions) -> Result<KvsServer<E>> {
+    pub fn bind(engine: Box<E>, address: SocketAddr, options: ServerOptions) -> Result<Self> {
         let listener = TcpListener::bind(address)
             .map_err(KvsError::io(format!("cannot listen on {address}")))?;
         KvsServer::new(listener, engine, options)
@@ -155,11 +150,11 @@ impl<E: KvsEngine> KvsServer<E> {
 
     /// Serves clients that connect to `listener`. A caller that listens before it
     /// opens the engine learns that the address is taken before anything is written.
-    pub fn new(listener: TcpListener, engine: E, options: ServerOptions) -> Result<KvsServer<E>> {
+    pub fn new(listener: TcpListener, engine: Box<E>, options: ServerOptions) -> Result<Self> {
         let context = "cannot prepare the listener";
         listener.set_nonblocking(true).map_err(KvsError::io(context))?;
         let address = listener.local_addr().map_err(KvsError::io(context))?;
-        Ok(KvsServer { listener, address, engine, options })
+        Ok(KvsServer { listener, address, options, engine })
     }
 
     /// The address that clients connect to.
@@ -172,9 +167,8 @@ impl<E: KvsEngine> KvsServer<E> {
     ///
     /// # Errors
     ///
-    /// The error of a `flush` or `sync` of the engine, or [`KvsError::Failed`] from
-    /// any of its calls. The writes of that moment were not acknowledged.
-    /// [`KvsError::Io`] if `poll` fails.
+    /// The error of the engine if it has failed. The writes of that moment were not
+    /// acknowledged. [`KvsError::Io`] if `poll` fails.
     pub fn run(self, stop: Stop) -> Result<()> {
         EventLoop::new(self.listener, self.engine, self.options, stop).run()
     }

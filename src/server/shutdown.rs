@@ -6,15 +6,12 @@
 //! Shutdown syncs, sends the replies, closes the listener and the engine, and then
 //! replies to `SHUTDOWN`. So a client that has the reply finds port and directory
 //! free (`shutdown_is_answered_last`).
-//!
-//! `signal` instead of `sigaction`: the struct of the latter differs between C
-//! libraries. With glibc, musl and macOS, `signal` keeps the handler installed.
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::clients::Clients;
@@ -22,7 +19,7 @@ use super::connection::ConnectionState::AwaitingShutdown;
 use super::listener::Listener;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
-use crate::poll::{self, PollFd};
+use crate::poll;
 use crate::protocol::{Fault, Reply};
 
 /// How long shutdown waits for clients to receive their last replies.
@@ -35,12 +32,9 @@ const SIGTERM: c_int = 15;
 const SIGXFSZ: c_int = 25;
 const SIG_IGN: usize = 1;
 const SIG_ERR: usize = usize::MAX;
-/// Plus the number of the signal, the exit status after a second signal.
-const SIGNAL_STATUS: c_int = 128;
 
-/// What the signal handler writes to; -1 before it is installed.
+/// What the first signal writes to; -1 before the handler is installed, and later.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
-static SIGNALLED: AtomicBool = AtomicBool::new(false);
 
 /// What a server polls to learn that it should shut down.
 #[derive(Debug)]
@@ -73,10 +67,23 @@ impl Stop {
     ///
     /// If it was called before, or the system refuses.
     pub fn on_signals() -> io::Result<Stop> {
-        Ok(Stop { pipe: Some(install_handler()?) })
+        let (handle, stop) = Stop::pair()?;
+        // Both ends stay open, so the handler never writes to a reused descriptor.
+        std::mem::forget(stop.pipe.as_ref().map(UnixStream::try_clone).transpose()?);
+        PIPE.compare_exchange(-1, handle.pipe.into_raw_fd(), Ordering::SeqCst, Ordering::SeqCst)
+            .map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
+        let handler: extern "C" fn(c_int) = on_signal;
+        // A shell that starts a server in the background ignores SIGINT for it, which
+        // must stop it nevertheless. Only `nohup` ignores SIGHUP, and is obeyed.
+        set_handler(SIGINT, handler as usize)?;
+        set_handler(SIGTERM, handler as usize)?;
+        if set_handler(SIGHUP, handler as usize)? == SIG_IGN {
+            set_handler(SIGHUP, SIG_IGN)?;
+        }
+        set_handler(SIGXFSZ, SIG_IGN)?;
+        Ok(stop)
     }
 
-    /// The descriptor that becomes readable.
     pub(super) fn fd(&self) -> Option<RawFd> {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
@@ -97,27 +104,9 @@ impl StopHandle {
     }
 }
 
-/// Installs the handler. Returns the end of its pipe that becomes readable.
-fn install_handler() -> io::Result<UnixStream> {
-    let (write_end, read_end) = UnixStream::pair()?;
-    write_end.set_nonblocking(true)?;
-    // Both ends stay open, so the handler never writes to a reused descriptor.
-    let _ = read_end.try_clone()?.into_raw_fd();
-    PIPE.compare_exchange(-1, write_end.into_raw_fd(), Ordering::SeqCst, Ordering::SeqCst)
-        .map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
-    let handler: extern "C" fn(c_int) = on_signal;
-    // A shell that starts a server in the background ignores SIGINT for it, which
-    // must stop it nevertheless. Only `nohup` ignores SIGHUP, and is obeyed.
-    set_handler(SIGINT, handler as usize)?;
-    set_handler(SIGTERM, handler as usize)?;
-    if set_handler(SIGHUP, handler as usize)? == SIG_IGN {
-        set_handler(SIGHUP, SIG_IGN)?;
-    }
-    set_handler(SIGXFSZ, SIG_IGN)?;
-    Ok(read_end)
-}
-
-/// Sets the handler of a signal, and returns the previous one.
+/// Sets the handler of a signal, and returns the previous one. (`sigaction` needs a
+/// struct that differs between C libraries. In glibc, musl and macOS, `signal` keeps
+/// the handler installed.)
 #[expect(unsafe_code, reason = "std has no signals")]
 fn set_handler(number: c_int, handler: usize) -> io::Result<usize> {
     unsafe extern "C" {
@@ -139,34 +128,30 @@ extern "C" fn on_signal(number: c_int) {
         safe fn _exit(status: c_int) -> !;
         fn write(fd: c_int, bytes: *const c_void, count: usize) -> isize;
     }
-    if SIGNALLED.swap(true, Ordering::SeqCst) {
-        _exit(SIGNAL_STATUS + number);
+    let pipe = PIPE.swap(-1, Ordering::SeqCst);
+    if pipe == -1 {
+        _exit(128 + number);
     }
-    let byte = 1_u8;
     // SAFETY: the pointer is to one byte, which outlives the call. It is the only
     // byte that is ever written to this pipe, so the call neither blocks nor fails,
     // and leaves `errno` unchanged.
-    unsafe { write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
+    unsafe { write(pipe, (&raw const *b"!").cast(), 1) };
 }
 
-/// Shuts down in order.
-///
-/// # Errors
-///
-/// If the last sync fails, or `poll`.
-pub(super) fn shut_down<E: KvsEngine>(
-    engine: E,
+/// Shuts down in order. Fails if the last sync does, or `poll`.
+pub(super) fn shut_down<E: KvsEngine + ?Sized>(
+    engine: Box<E>,
     listener: Listener,
     mut clients: Clients,
     buffer: &mut [u8],
 ) -> Result<()> {
     let synced = engine.sync();
-    clients.iter_mut().for_each(|client| client.connection.close());
+    clients.iter_mut().for_each(|client| client.close());
     send_all(&mut clients, buffer)?;
-    clients.remove(|state| !matches!(state, AwaitingShutdown(_)), drop);
+    clients.retain(|state| matches!(state, AwaitingShutdown(_)));
     drop((listener, engine));
     let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
-    clients.iter_mut().for_each(|client| client.connection.finish_shutdown(&reply));
+    clients.iter_mut().for_each(|client| client.finish_shutdown(&reply));
     send_all(&mut clients, buffer)?;
     synced
 }
@@ -179,10 +164,10 @@ fn send_all(clients: &mut Clients, buffer: &mut [u8]) -> Result<()> {
         let now = Instant::now();
         let mut fds = Vec::new();
         for client in clients.iter_mut() {
-            client.connection.send(now);
-            client.connection.stop_lingering(buffer);
-            if client.connection.wants_write() {
-                fds.push(PollFd::new(client.fd, false, true));
+            client.send(now);
+            client.stop_lingering(buffer);
+            if client.wants_write() {
+                fds.push(client.poll_fd());
             }
         }
         let left = deadline.saturating_duration_since(now);
@@ -190,7 +175,7 @@ fn send_all(clients: &mut Clients, buffer: &mut [u8]) -> Result<()> {
             return Ok(());
         }
         poll::wait(&mut fds, Some(left)).map_err(KvsError::io("cannot poll"))?;
-        clients.iter_mut().for_each(|client| client.connection.note_ready(false, true));
+        clients.iter_mut().for_each(|client| client.note_ready(false, true, now));
     }
 }
 

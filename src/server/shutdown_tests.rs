@@ -1,6 +1,7 @@
 //! The stop pipe. Signals are tested with the real binary (`tests/`).
 
 use super::*;
+use crate::poll::PollFd;
 
 /// Whether a server would notice now that it should stop.
 fn is_asked(stop: &Stop) -> bool {

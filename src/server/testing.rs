@@ -16,8 +16,6 @@ pub(super) struct Controls {
     pub(super) fails_commits: Arc<AtomicBool>,
     /// Whether every call fails with `KvsError::Failed`.
     pub(super) has_failed: Arc<AtomicBool>,
-    /// Whether `maintain` fails.
-    pub(super) fails_maintenance: Arc<AtomicBool>,
     /// How many more calls of `maintain` return true.
     pub(super) steps: Arc<AtomicUsize>,
     pub(super) syncs: Arc<AtomicUsize>,
@@ -133,9 +131,6 @@ impl KvsEngine for MemoryEngine {
     fn maintain(&self) -> Result<bool> {
         self.controls.maintains.fetch_add(1, Ordering::SeqCst);
         self.check()?;
-        if self.controls.fails_maintenance.load(Ordering::SeqCst) {
-            return Err(KvsError::io("cannot clean")(io::Error::other("a fault")));
-        }
         let steps = &self.controls.steps;
         Ok(steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok())
     }
