@@ -106,6 +106,25 @@ impl KvsError {
         |source| KvsError::Io { context: context.into(), source }
     }
 
+    /// Says that a system call failed to do `action` to the file at `path`; made for
+    /// `map_err`.
+    pub(crate) fn cannot(action: &str, path: &Path) -> impl FnOnce(io::Error) -> KvsError {
+        move |source| KvsError::Io {
+            context: format!("cannot {action} {}", path.display()),
+            source,
+        }
+    }
+
+    /// As [`cannot`](Self::cannot), at an offset of the file.
+    pub(crate) fn cannot_at(
+        action: &str,
+        path: &Path,
+        offset: u64,
+    ) -> impl FnOnce(io::Error) -> KvsError {
+        let context = move || format!("cannot {action} {} at byte {offset}", path.display());
+        move |source| KvsError::Io { context: context(), source }
+    }
+
     /// Damage at `offset` of the file at `path`.
     pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> KvsError {
         KvsError::Corrupt { path: path.to_owned(), offset, reason: reason.into() }

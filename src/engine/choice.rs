@@ -14,7 +14,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 pub use super::store::directory::EngineName;
-use super::store::directory::engine_in;
+use super::store::directory::{check_engine, engine_in};
 use super::store::fs::{Fs, OsFs};
 use super::store::{KvStore, Options};
 use crate::engine::KvsEngine;
@@ -55,14 +55,10 @@ pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
 /// [`in_use`].
 pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName> {
     let found = in_use(directory)?;
-    match (found, asked) {
-        (Some(found), Some(asked)) if found != asked => Err(KvsError::WrongEngine {
-            path: directory.to_owned(),
-            asked: asked.as_str(),
-            found: found.as_str(),
-        }),
-        _ => Ok(found.or(asked).unwrap_or(EngineName::Kvs)),
+    if let Some(asked) = asked {
+        check_engine(directory, asked, found)?;
     }
+    Ok(found.or(asked).unwrap_or(EngineName::Kvs))
 }
 
 /// Opens the engine in `directory`, which is created if it is missing. `options` are

@@ -134,10 +134,10 @@ impl SledKvStore {
     /// Waits for the fsync in the background, unless it runs on and `is_patient` is false.
     fn end_task(&self, is_patient: bool) -> Result<()> {
         let mut task = self.task.borrow_mut();
-        if !is_patient && !task.as_mut().is_some_and(Task::is_done) {
+        let Some(synced) = task.as_mut().and_then(|task| task.result(is_patient)) else {
             return Ok(());
-        }
-        let synced = task.take().map_or(Ok(()), Task::wait);
+        };
+        *task = None;
         self.fatal(synced.map_err(KvsError::io("cannot fsync sled's files")))
     }
 }

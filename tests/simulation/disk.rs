@@ -296,13 +296,16 @@ pub struct SimulatedTask {
 }
 
 impl Task for SimulatedTask {
-    fn is_done(&mut self) -> bool {
+    fn result(&mut self, wait: bool) -> Option<io::Result<()>> {
         self.polls = self.polls.saturating_sub(1);
-        self.polls == 0
+        (wait || self.polls == 0).then(|| self.end())
     }
+}
 
-    fn wait(self) -> io::Result<()> {
-        let begun = self.begun?;
+impl SimulatedTask {
+    /// Ends the job: what its fsyncs cover is on the disk.
+    fn end(&mut self) -> io::Result<()> {
+        let begun = std::mem::replace(&mut self.begun, Err(ended()))?;
         let mut state = self.state.borrow_mut();
         if state.has_ended {
             return Err(ended());

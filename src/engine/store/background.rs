@@ -40,15 +40,13 @@ impl<F: FsFile, D: FsDir> Job<F, D> {
     /// Does the job. `remove` removes one file.
     pub fn run(self, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         let (directory, path) = &self.directory;
-        for file in &self.sync_files {
-            file.sync()?;
-        }
+        self.sync_files.iter().try_for_each(|file| file.sync())?;
         if self.sync_directory {
             directory.sync()?;
         }
         for file in &self.remove {
             if !directory.is_at(path)? {
-                return Err(io::Error::other(DirectoryMoved));
+                return Err(io::Error::other("the directory was moved or replaced"));
             }
             match remove(file) {
                 // An earlier try removed it and then failed to fsync the directory.
@@ -61,42 +59,33 @@ impl<F: FsFile, D: FsDir> Job<F, D> {
     }
 }
 
-/// The path of the store leads to another directory now.
-#[derive(Debug)]
-pub(super) struct DirectoryMoved;
-
-impl std::fmt::Display for DirectoryMoved {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the directory was moved or replaced while it was open")
-    }
-}
-
-impl std::error::Error for DirectoryMoved {}
-
 /// A job and where its result goes.
 type Queued = (Box<dyn FnOnce() -> io::Result<()> + Send>, Sender<io::Result<()>>);
 
 /// The thread, once a job has started it.
 #[derive(Debug, Default)]
 pub(crate) struct HelperThread {
-    /// Where jobs are put.
     queue: RefCell<Option<Sender<Queued>>>,
 }
 
 impl HelperThread {
     /// Starts a job.
     pub(crate) fn start(&self, job: impl FnOnce() -> io::Result<()> + Send + 'static) -> OsTask {
+        let (sender, receiver) = channel();
         let mut queue = self.queue.borrow_mut();
         if queue.is_none() {
             *queue = spawn();
         }
-        let Some(queue) = &*queue else { return OsTask::Done(job()) };
-        let (sender, receiver) = channel();
-        match queue.send((Box::new(job), sender)) {
-            Ok(()) => OsTask::Running(receiver),
-            // The thread has panicked. What it was to do is done here.
-            Err(unsent) => OsTask::Done((unsent.0.0)()),
+        let queued: Queued = (Box::new(job), sender);
+        let unsent = match &*queue {
+            Some(queue) => queue.send(queued).err().map(|unsent| unsent.0),
+            None => Some(queued),
+        };
+        // There is no thread, or it has panicked.
+        if let Some((job, sender)) = unsent {
+            let _ = sender.send(job());
         }
+        OsTask(receiver)
     }
 }
 
@@ -112,38 +101,24 @@ fn spawn() -> Option<Sender<Queued>> {
     Builder::new().name("kvs helper".to_owned()).spawn(run).ok().map(|_| sender)
 }
 
-/// A job of the helper thread.
+/// A job of the helper thread: where its result comes.
 #[derive(Debug)]
-pub enum OsTask {
-    /// It has ended with this result.
-    Done(io::Result<()>),
-    /// Its result will come here.
-    Running(Receiver<io::Result<()>>),
-}
+pub struct OsTask(Receiver<io::Result<()>>);
 
 impl Task for OsTask {
-    fn is_done(&mut self) -> bool {
-        if let OsTask::Running(receiver) = self {
-            match receiver.try_recv() {
-                Ok(result) => *self = OsTask::Done(result),
-                Err(TryRecvError::Empty) => return false,
-                Err(TryRecvError::Disconnected) => *self = OsTask::Done(Err(lost())),
+    fn result(&mut self, wait: bool) -> Option<io::Result<()>> {
+        let received = match wait {
+            true => self.0.recv().map_err(|_| TryRecvError::Disconnected),
+            false => self.0.try_recv(),
+        };
+        match received {
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                Some(Err(io::Error::other("the helper thread has panicked")))
             }
-        }
-        true
-    }
-
-    fn wait(self) -> io::Result<()> {
-        match self {
-            OsTask::Done(result) => result,
-            OsTask::Running(receiver) => receiver.recv().unwrap_or_else(|_| Err(lost())),
+            Ok(result) => Some(result),
         }
     }
-}
-
-/// The result of a job whose thread has panicked.
-fn lost() -> io::Error {
-    io::Error::other("the helper thread has panicked")
 }
 
 #[cfg(test)]
@@ -184,13 +159,13 @@ mod tests {
             })
         };
         let mut tasks: Vec<OsTask> = (0..4).map(start).collect();
-        assert!(tasks.pop().unwrap().wait().is_ok());
-        assert!(tasks.iter_mut().all(OsTask::is_done));
-        let results: Vec<bool> = tasks.into_iter().map(|task| task.wait().is_ok()).collect();
-        assert_eq!(results, [true, true, false]);
+        assert!(tasks.pop().unwrap().result(true).unwrap().is_ok());
+        let results = tasks.iter_mut().map(|task| task.result(false).unwrap().is_ok());
+        assert_eq!(results.collect::<Vec<_>>(), [true, true, false]);
+        assert!(tasks[0].result(true).unwrap().is_err(), "a task has one result");
         // A queue that nobody empties is a thread that has ended.
         *helper.queue.borrow_mut() = Some(channel().0);
-        assert!(start(4).wait().is_ok());
+        assert!(start(4).result(false).unwrap().is_ok());
         assert_eq!(*done.lock().unwrap(), [0, 1, 2, 3, 4]);
     }
 }

@@ -39,7 +39,6 @@ use super::log::Space;
 use super::reader::Reader;
 use super::record::{CHECKPOINT_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use super::record::{Kind, Position};
-use super::sync::is_moved;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
@@ -139,7 +138,7 @@ impl<D: Fs> Inner<D> {
 
     /// Bytes in the log that are not live.
     pub(super) fn dead_bytes(&self) -> u64 {
-        self.kept_bytes().saturating_sub(self.log.live_bytes())
+        self.kept_bytes().saturating_sub(self.log.live_bytes)
     }
 
     /// Returns true if there are so many dead bytes that segments are cleaned.
@@ -160,7 +159,8 @@ impl<D: Fs> Inner<D> {
         let overhead = SEGMENT_OVERHEAD_BYTES * self.log.segment_count() as u64;
         let oldest = self.log.older.get(self.compaction.cleaned.len()).unwrap_or(&self.log.active);
         dead >= self.options.segment_bytes / SHORT_OF_SPACE_PART + overhead
-            && oldest.live + 2 * SEGMENT_OVERHEAD_BYTES <= self.log.reserve_left()
+            && oldest.live + 2 * SEGMENT_OVERHEAD_BYTES
+                <= self.log.reserve.left(self.log.total_bytes())
     }
 
     /// Cleans what is owed, at most one call's share. Everything staged is written.
@@ -317,24 +317,19 @@ impl<D: Fs> Inner<D> {
         self.end_removal(is_short)
     }
 
-    /// Takes note of a removal that has ended. Waits for the end if `wait`.
+    /// Takes note of the removal, if it has ended. Waits for it if `wait`.
     pub(super) fn end_removal(&mut self, wait: bool) -> Result<()> {
-        let removal = self.compaction.removal.take_if(|(task, _)| wait || task.is_done());
-        let Some((task, count)) = removal else { return Ok(()) };
-        match task.wait() {
-            Ok(()) => {
-                self.log.forget_oldest(count);
-                self.compaction.cleaned.drain(..count);
-            }
-            Err(error) if is_moved(&error) => {
-                let moved = Err(self.log.directory.moved());
-                return self.log.fail(moved);
-            }
-            Err(error) => {
-                let error = KvsError::io("cannot remove cleaned segments")(error);
-                self.compaction.note_error(&error);
-            }
+        let Some((task, count)) = &mut self.compaction.removal else { return Ok(()) };
+        let (Some(result), count) = (task.result(wait), *count) else { return Ok(()) };
+        self.compaction.removal = None;
+        let removed = result.map_err(KvsError::io("cannot remove cleaned segments"));
+        if let Err(error) = self.log.fail_if_moved(removed) {
+            self.log.check()?;
+            self.compaction.note_error(&error);
+            return Ok(());
         }
+        self.log.forget_oldest(count);
+        self.compaction.cleaned.drain(..count);
         Ok(())
     }
 

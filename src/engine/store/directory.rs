@@ -17,7 +17,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::background::{DirectoryMoved, Job};
+use super::background::Job;
 use super::fs::{Fs, FsDir};
 use crate::error::{KvsError, Result};
 
@@ -27,7 +27,6 @@ const SEGMENT_SUFFIX: &str = ".kvs";
 const NUMBER_DIGITS: usize = 8;
 /// The end of the names of segments that version 0.1 wrote.
 const OLD_SEGMENT_SUFFIX: &str = ".seg";
-
 /// The subdirectories in which the server of version 0.1 kept the engines' files.
 const OLD_SUBDIRECTORIES: [&str; 2] = ["kvs", "sled"];
 /// Files that every sled database has.
@@ -57,11 +56,10 @@ impl EngineName {
 
 /// A directory that only this handle has open.
 pub(crate) struct Directory<D: Fs> {
-    /// The file system that it is on.
     fs: D,
     /// Its absolute path.
     path: PathBuf,
-    /// Its open handle, which carries the lock.
+    /// Carries the lock.
     handle: Arc<D::Dir>,
 }
 
@@ -73,23 +71,16 @@ impl<D: Fs> Directory<D> {
     /// [`KvsError::InUse`] if another handle has it open, and as for [`engine_in`].
     pub(crate) fn open(fs: D, path: &Path, engine: EngineName) -> Result<Directory<D>> {
         let path = absolute(path)?;
-        let context = |what: &str| format!("cannot {what} the directory {}", path.display());
-        fs.create_dir(&path).map_err(KvsError::io(context("create")))?;
-        let handle = fs.open_dir(&path).map_err(KvsError::io(context("open")))?;
-        if !handle.try_lock().map_err(KvsError::io(context("lock")))? {
+        fs.create_dir(&path).map_err(KvsError::cannot("create the directory", &path))?;
+        let handle = fs.open_dir(&path).map_err(KvsError::cannot("open the directory", &path))?;
+        if !handle.try_lock().map_err(KvsError::cannot("lock the directory", &path))? {
             return Err(KvsError::InUse { path });
         }
         let directory = Directory { fs, path, handle: Arc::new(handle) };
         directory.check_in_place()?;
-        let list = |path: &Path| directory.fs.list(path);
-        match engine_in(&directory.path, list)? {
-            Some(found) if found != engine => Err(KvsError::WrongEngine {
-                path: directory.path.clone(),
-                asked: engine.as_str(),
-                found: found.as_str(),
-            }),
-            _ => Ok(directory),
-        }
+        let found = engine_in(&directory.path, |path| directory.fs.list(path))?;
+        check_engine(&directory.path, engine, found)?;
+        Ok(directory)
     }
 
     /// Its absolute path.
@@ -106,12 +97,13 @@ impl<D: Fs> Directory<D> {
     /// created them without. Directories that this process may not open, or whose
     /// file system has no such call, were not created by it and are skipped.
     pub(crate) fn sync_ancestors(&self) -> Result<()> {
+        use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
         for above in self.path.ancestors().skip(1) {
-            match self.fs.open_dir(above).and_then(|directory| directory.sync()) {
-                Err(error) if is_of_others(error.kind()) => {}
-                synced => {
-                    let context = format!("cannot fsync the directory {}", above.display());
-                    synced.map_err(KvsError::io(context))?;
+            let synced = self.fs.open_dir(above).and_then(|directory| directory.sync());
+            match synced.map_err(|error| (error.kind(), error)) {
+                Ok(()) | Err((PermissionDenied | InvalidInput | Unsupported, _)) => {}
+                Err((_, error)) => {
+                    return Err(KvsError::cannot("fsync the directory", above)(error));
                 }
             }
         }
@@ -120,77 +112,59 @@ impl<D: Fs> Directory<D> {
 
     /// Fsyncs the directory: the names in it survive a power failure.
     pub(crate) fn sync(&self) -> Result<()> {
-        let context = format!("cannot fsync the directory {}", self.path.display());
-        self.handle.sync().map_err(KvsError::io(context))
+        self.handle.sync().map_err(KvsError::cannot("fsync the directory", &self.path))
     }
 
     /// Fails if the path leads to another directory now.
     pub(crate) fn check_in_place(&self) -> Result<()> {
         match self.handle.is_at(&self.path) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(self.moved()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.moved()),
-            Err(error) => {
-                let context = format!("cannot look at the directory {}", self.path.display());
-                Err(KvsError::io(context)(error))
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(KvsError::cannot("look at the directory", &self.path)(error))
+            }
+            Ok(false) | Err(_) => {
+                let moved = "the directory was moved or replaced while it was open";
+                Err(KvsError::cannot("go on in", &self.path)(io::Error::other(moved)))
             }
         }
     }
 
-    /// The error for a directory that was moved.
-    pub(super) fn moved(&self) -> KvsError {
-        let context = format!("cannot go on in {}", self.path.display());
-        KvsError::io(context)(io::Error::other(DirectoryMoved))
-    }
-
     /// The numbers of the segments, in rising order.
     pub(super) fn segment_numbers(&self) -> Result<Vec<u32>> {
-        let context = format!("cannot list the directory {}", self.path.display());
-        let names = self.fs.list(&self.path).map_err(KvsError::io(context))?;
+        let names = self.fs.list(&self.path);
+        let names = names.map_err(KvsError::cannot("list the directory", &self.path))?;
         Ok(segment_numbers(&names))
-    }
-
-    /// The path of a file in the directory.
-    pub(super) fn file_path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
     }
 
     /// The path of a segment.
     pub(super) fn segment_path(&self, number: u32) -> PathBuf {
-        self.file_path(&segment_name(number))
+        self.path.join(segment_name(number))
     }
 
     /// Creates a file. Its name survives a power failure after the next
     /// [`sync`](Self::sync).
     pub(super) fn create(&self, path: &Path) -> Result<D::File> {
         self.check_in_place()?;
-        let context = format!("cannot create {}", path.display());
-        self.fs.create(path).map_err(KvsError::io(context))
+        self.fs.create(path).map_err(KvsError::cannot("create", path))
     }
 
     /// Opens a file.
     pub(super) fn open_file(&self, path: &Path) -> Result<D::File> {
         self.check_in_place()?;
-        let context = format!("cannot open {}", path.display());
-        self.fs.open(path).map_err(KvsError::io(context))
+        self.fs.open(path).map_err(KvsError::cannot("open", path))
     }
 
     /// Removes a file.
     pub(super) fn remove(&self, path: &Path) -> Result<()> {
         self.check_in_place()?;
-        let context = format!("cannot remove {}", path.display());
-        self.fs.remove(path).map_err(KvsError::io(context))
+        self.fs.remove(path).map_err(KvsError::cannot("remove", path))
     }
 
     /// A job in this directory that does nothing yet.
     pub(super) fn job(&self) -> Job<D::File, D::Dir> {
-        Job {
-            directory: (self.handle.clone(), self.path.clone()),
-            sync_files: Vec::new(),
-            sync_directory: false,
-            remove: Vec::new(),
-            close: Vec::new(),
-        }
+        let (sync_files, remove, close) = Default::default();
+        let directory = (self.handle.clone(), self.path.clone());
+        Job { directory, sync_files, sync_directory: false, remove, close }
     }
 }
 
@@ -210,14 +184,23 @@ impl<D: Fs> Drop for Directory<D> {
 
 /// A path made absolute.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
-    let context = format!("cannot make the path '{}' absolute", path.display());
-    std::path::absolute(path).map_err(KvsError::io(context))
+    std::path::absolute(path).map_err(KvsError::cannot("make an absolute path of", path))
 }
 
-/// Returns true if a directory that cannot be opened or fsynced with this error
-/// was not created by this process.
-fn is_of_others(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported)
+/// Fails if another engine was found in a directory than is asked for.
+pub(crate) fn check_engine(
+    path: &Path,
+    asked: EngineName,
+    found: Option<EngineName>,
+) -> Result<()> {
+    match found {
+        Some(found) if found != asked => Err(KvsError::WrongEngine {
+            path: path.to_owned(),
+            asked: asked.as_str(),
+            found: found.as_str(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The engine whose files a directory holds; `None` if it holds none's. `list` lists
@@ -231,20 +214,16 @@ pub(crate) fn engine_in(
     path: &Path,
     list: impl Fn(&Path) -> io::Result<Vec<String>>,
 ) -> Result<Option<EngineName>> {
-    let context = format!("cannot list the directory {}", path.display());
-    let names = list(path).map_err(KvsError::io(context))?;
-    let has_sled =
-        |names: &[String]| SLED_NAMES.iter().all(|it| names.iter().any(|name| name == it));
+    let names = list(path).map_err(KvsError::cannot("list the directory", path))?;
+    let has = |names: &[String], name: &str| names.iter().any(|it| it == name);
+    let has_sled = |names: &[String]| SLED_NAMES.iter().all(|name| has(names, name));
     let has_old = |names: &[String]| names.iter().any(|name| is_old_segment(name));
-    let mut old = has_old(&names);
-    for name in OLD_SUBDIRECTORIES {
-        if names.iter().any(|it| it == name) {
-            // A file of this name is somebody else's.
-            let within = list(&path.join(name)).unwrap_or_default();
-            old |= has_old(&within) || has_sled(&within);
-        }
-    }
-    if old {
+    let is_old_subdirectory = |name: &&str| {
+        // A file of this name is somebody else's.
+        let within = list(&path.join(name)).unwrap_or_default();
+        has(&names, name) && (has_old(&within) || has_sled(&within))
+    };
+    if has_old(&names) || OLD_SUBDIRECTORIES.iter().any(is_old_subdirectory) {
         let version = "kvs 0.1".to_owned();
         return Err(KvsError::OtherVersion { path: path.to_owned(), version });
     }

@@ -18,7 +18,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::background::HelperThread;
 pub use super::background::{Job, OsTask};
@@ -82,10 +81,9 @@ pub trait FsFile {
 
 /// A job that was started.
 pub trait Task {
-    /// Returns true once the job has ended. Never waits.
-    fn is_done(&mut self) -> bool;
-    /// Waits for the end of the job and returns its result.
-    fn wait(self) -> io::Result<()>;
+    /// The result of the job, once it has ended; `None` before. Waits for the end if
+    /// `wait`. Not called again after the result.
+    fn result(&mut self, wait: bool) -> Option<io::Result<()>>;
 }
 
 /// The file system of the operating system, and the helper thread.
@@ -177,28 +175,6 @@ impl FsFile for File {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
-    }
-}
-
-impl<F: FsFile> FsFile for Arc<F> {
-    fn len(&self) -> io::Result<u64> {
-        (**self).len()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        (**self).read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        (**self).write_at(bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        (**self).sync()
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        (**self).truncate(len)
     }
 }
 

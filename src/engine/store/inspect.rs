@@ -29,7 +29,7 @@ use crate::protocol::{Request, encode_request};
 
 /// Opens a file to read it.
 fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(KvsError::io(format!("cannot open {}", path.display())))
+    File::open(path).map_err(KvsError::cannot("open", path))
 }
 
 /// Locks a directory and finds the segments in it. The file holds the lock.
@@ -40,17 +40,15 @@ fn lock(path: &Path) -> Result<(File, Vec<Found>)> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(KvsError::InUse { path }),
         Err(TryLockError::Error(error)) => {
-            let context = format!("cannot lock the directory {}", path.display());
-            return Err(KvsError::io(context)(error));
+            return Err(KvsError::cannot("lock the directory", &path)(error));
         }
     }
     let fs = OsFs::default();
     if engine_in(&path, |path| fs.list(path))? != Some(EngineName::Kvs) {
-        let context = format!("there is no kvs store in {}", path.display());
-        return Err(KvsError::io(context)(ErrorKind::NotFound.into()));
+        return Err(KvsError::cannot("find a kvs store in", &path)(ErrorKind::NotFound.into()));
     }
-    let context = format!("cannot list the directory {}", path.display());
-    let numbers = segment_numbers(&fs.list(&path).map_err(KvsError::io(context))?);
+    let names = fs.list(&path).map_err(KvsError::cannot("list the directory", &path))?;
+    let numbers = segment_numbers(&names);
     let numbered = |number| (number, path.join(segment_name(number)));
     Ok((lock, find_segments(numbers.into_iter().map(numbered).collect(), &open)?))
 }

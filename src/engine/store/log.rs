@@ -41,7 +41,6 @@ use super::record::{self, CHECKPOINT_BYTES_MAX, Kind, Position, SEGMENT_HEADER_B
 use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
 use super::reserve::Reserve;
 use super::segment::{PREALLOCATE_BYTES, Segment};
-use super::sync::is_moved;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
@@ -81,7 +80,6 @@ pub(super) struct Segments<F> {
 
 /// The log of an open store.
 pub(super) struct Log<D: Fs> {
-    /// Where the segments are.
     pub(super) directory: Directory<D>,
     /// Size at which a segment is full.
     segment_bytes: u64,
@@ -93,12 +91,11 @@ pub(super) struct Log<D: Fs> {
     /// Bytes of the older segments.
     older_bytes: u64,
     /// Bytes of the records that the index points to.
-    live_bytes: u64,
+    pub(super) live_bytes: u64,
     /// Older segments whose files are open, in the order of opening.
     opened: VecDeque<u32>,
     /// Records that are staged, and not written yet.
     batch: Vec<u8>,
-    /// Space for removals and cleaning.
     pub(super) reserve: Reserve<D::File>,
     /// Everything before this position is on disk.
     pub(super) synced: Position,
@@ -161,12 +158,13 @@ impl<D: Fs> Log<D> {
         })
     }
 
-    /// Makes an error fatal if it says that the directory was moved.
-    fn fail_if_moved<T>(&mut self, result: Result<T>) -> Result<T> {
-        match &result {
-            Err(KvsError::Io { source, .. }) if is_moved(source) => self.fail(result),
-            _ => result,
+    /// Fails the store after an error, if the directory was moved.
+    pub(super) fn fail_if_moved<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            let in_place = self.directory.check_in_place();
+            self.fail(in_place)?;
         }
+        result
     }
 
     /// Where the next record will be written, without the batch.
@@ -196,10 +194,15 @@ impl<D: Fs> Log<D> {
         let len = RECORD_HEADER_BYTES + key.len() + value.len();
         self.ensure_space(len, space)?;
         let Position { segment, offset } = self.staged_end();
-        let synced = self.batch.is_empty() && self.synced == self.end();
-        record::encode(&mut self.batch, self.active.salt, kind, synced, key, value);
+        self.encode(kind, key, value);
         self.ends_with_checkpoint = kind == Kind::Checkpoint;
         Ok(Location { segment, offset, len: len as u32 })
+    }
+
+    /// Appends a record to the batch.
+    fn encode(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
+        let synced = self.batch.is_empty() && self.synced == self.end();
+        record::encode(&mut self.batch, self.active.salt, kind, synced, key, value);
     }
 
     /// Makes sure that a record of `len` bytes can be written, and that the last
@@ -265,6 +268,12 @@ impl<D: Fs> Log<D> {
         self.fail_if_moved(filled)
     }
 
+    /// Returns true if a removal or cleaning found the disk full, and the space
+    /// that it took from the reserve is not back yet.
+    pub(super) fn is_space_short(&self) -> bool {
+        self.reserve.is_released()
+    }
+
     /// Begins the next segment, with space for a record of `len` bytes.
     ///
     /// # Errors
@@ -272,8 +281,9 @@ impl<D: Fs> Log<D> {
     /// If there is no space or no descriptor for it. Then nothing has changed.
     pub(super) fn rotate(&mut self, len: usize, space: Space) -> Result<()> {
         self.write()?;
-        let number = self.active.number.checked_add(1).ok_or(KvsError::TooLarge {
-            what: "the number of a segment",
+        let (number, what) = (self.active.number, "the number of a segment");
+        let number = number.checked_add(1).ok_or(KvsError::TooLarge {
+            what,
             len: u64::from(u32::MAX) + 1,
             max: u32::MAX.into(),
         })?;
@@ -284,7 +294,8 @@ impl<D: Fs> Log<D> {
         let end = previous_len.into();
         self.with_space(space, |log| log.active.preallocate(end, end))?;
         let next = self.with_space(space, |log| log.create_segment(&header, len))?;
-        self.end_segment(salt)?;
+        self.encode(Kind::Checkpoint, &self.synced.encode(), &salt.to_le_bytes());
+        self.write()?;
         let mut full = std::mem::replace(&mut self.active, next);
         if let Err(error) = full.trim() {
             logger::warn!("{} keeps unused space: {error}", full.path.display());
@@ -295,7 +306,7 @@ impl<D: Fs> Log<D> {
         self.has_unsynced_name = true;
         self.start_sync(false);
         if number - self.synced.segment > UNSYNCED_SEGMENTS_MAX {
-            self.wait_for_sync()?;
+            self.end_sync(true)?;
             self.start_sync(false);
         }
         self.close_files();
@@ -309,22 +320,12 @@ impl<D: Fs> Log<D> {
         let mut segment = Segment::new(path.clone(), self.fail_if_moved(created)?, header);
         let end = (SEGMENT_HEADER_BYTES + len + CHECKPOINT_BYTES_MAX) as u64;
         let allocated = segment.preallocate(end, PREALLOCATE_BYTES.min(self.segment_bytes));
-        match allocated.and_then(|()| segment.write_header(header)) {
-            Ok(()) => Ok(segment),
-            Err(error) => {
-                let removed = self.directory.remove(&path);
-                self.fail(removed)?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Appends the last record of the active segment.
-    fn end_segment(&mut self, next_salt: u32) -> Result<()> {
-        let synced = self.synced == self.end();
-        let (key, value) = (self.synced.encode(), next_salt.to_le_bytes());
-        record::encode(&mut self.batch, self.active.salt, Kind::Checkpoint, synced, &key, &value);
-        self.write()
+        allocated.and_then(|()| segment.write_header(header)).or_else(|error| {
+            let removed = self.directory.remove(&path);
+            self.fail(removed)?;
+            Err(error)
+        })?;
+        Ok(segment)
     }
 
     /// Writes the batch into the active segment.
@@ -365,19 +366,22 @@ impl<D: Fs> Log<D> {
         self.older.iter().chain([&self.active]).skip(skipped as usize)
     }
 
-    /// The segment with this number, with its file open; `None` if there is none.
-    fn open_segment(&mut self, number: u32) -> Result<Option<&Segment<D::File>>> {
+    /// The segment of a location, with its file open.
+    fn open_segment(&mut self, location: Location) -> Result<&Segment<D::File>> {
+        let number = location.segment;
         let Some(at) = self.older_index(number) else {
-            return Ok(Some(&self.active).filter(|active| active.number == number));
+            return match number == self.active.number {
+                true => Ok(&self.active),
+                false => Err(self.corrupt(location, "the segment is gone".to_owned())),
+            };
         };
         if self.older[at].file.is_none() {
             let opened = self.directory.open_file(&self.older[at].path);
-            let file = self.fail_if_moved(opened)?;
-            self.older[at].file = Some(Arc::new(file));
+            self.older[at].file = Some(Arc::new(self.fail_if_moved(opened)?));
             self.opened.push_back(number);
             self.close_files();
         }
-        Ok(self.older.get(at))
+        Ok(&self.older[at])
     }
 
     /// Where a segment is in `older`.
@@ -437,27 +441,15 @@ impl<D: Fs> Log<D> {
             let start = (offset - self.active.len) as usize;
             return Ok((self.active.salt, &self.batch[start..start + len as usize]));
         }
-        match self.open_segment(number)? {
-            Some(segment) => {
-                let bytes = cache.read(location, |buffer, at| segment.read(buffer, at))?;
-                Ok((segment.salt, bytes))
-            }
-            None => Err(self.corrupt(location, "the segment is gone".to_owned())),
-        }
+        let segment = self.open_segment(location)?;
+        let bytes = cache.read(location, |buffer, at| segment.read(buffer, at))?;
+        Ok((segment.salt, bytes))
     }
 
     /// A reader of a segment, `chunk` bytes at a time.
     pub(super) fn reader(&mut self, number: u32, chunk: usize) -> Result<Reader<D::File>> {
-        match self.open_segment(number)? {
-            Some(it) => {
-                let file = it.file()?.clone();
-                Ok(Reader::new(file, &it.path, it.salt, it.len.into(), chunk))
-            }
-            None => {
-                let location = Location { segment: number, offset: 0, len: 0 };
-                Err(self.corrupt(location, "the segment is gone".to_owned()))
-            }
-        }
+        let it = self.open_segment(Location { segment: number, offset: 0, len: 0 })?;
+        Ok(Reader::new(it.file()?.clone(), &it.path, it.salt, it.len.into(), chunk))
     }
 
     /// The error for a damaged record.
@@ -474,22 +466,6 @@ impl<D: Fs> Log<D> {
     /// Bytes in all segments and the batch, without preallocated space.
     pub(super) fn total_bytes(&self) -> u64 {
         self.older_bytes + u64::from(self.active.len) + self.batch.len() as u64
-    }
-
-    /// Bytes of the records that the index points to.
-    pub(super) fn live_bytes(&self) -> u64 {
-        self.live_bytes
-    }
-
-    /// Returns true if a removal or cleaning found the disk full, and the space
-    /// that it took from the reserve is not back yet.
-    pub(super) fn is_space_short(&self) -> bool {
-        self.reserve.is_released()
-    }
-
-    /// Bytes that removals and cleaning may still take from the reserve.
-    pub(super) fn reserve_left(&self) -> u64 {
-        self.reserve.left(self.total_bytes())
     }
 }
 

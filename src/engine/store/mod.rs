@@ -164,17 +164,13 @@ pub struct KvStore<D: Fs = OsFs> {
 
 /// The parts of an open store.
 struct Inner<D: Fs> {
-    /// As it was opened with.
     options: Options,
-    /// The segments.
     log: Log<D>,
     /// Where the newest record of each key is, once the updates are applied.
     index: Index,
     /// What records have done that the index does not know yet.
     updates: Vec<Update>,
-    /// Blocks of segments.
     cache: Cache,
-    /// How far compaction is.
     compaction: Compaction<D>,
     /// Whether `maintain` has yet to make the last writes durable.
     is_active: bool,
@@ -279,7 +275,7 @@ impl<D: Fs> KvsEngine for KvStore<D> {
         inner.apply_updates();
         vec![
             ("keys", inner.index.len()),
-            ("live_bytes", inner.log.live_bytes()),
+            ("live_bytes", inner.log.live_bytes),
             ("dead_bytes", inner.dead_bytes()),
             ("segments", inner.log.segment_count() as u64),
             ("compacting", u64::from(inner.is_compaction_due())),
@@ -374,7 +370,9 @@ impl<D: Fs> Inner<D> {
         if durable {
             self.log.sync()?;
         }
-        self.log.poll_sync()?;
+        self.log.end_sync(false)?;
+        // Segments that became full meanwhile.
+        self.log.start_sync(false);
         self.remove_cleaned()
     }
 

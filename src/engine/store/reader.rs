@@ -59,10 +59,7 @@ impl<F: FsFile> Reader<F> {
             self.start = offset;
             let filled = read_full(&*self.file, &mut self.buffer, offset);
             self.buffer.truncate(*filled.as_ref().unwrap_or(&0));
-            filled.map_err(KvsError::io(format!(
-                "cannot read {count} bytes of {} at byte {offset}",
-                self.path.display()
-            )))?;
+            filled.map_err(KvsError::cannot_at("read", &self.path, offset))?;
         }
         let from = (offset - self.start) as usize;
         let to = ((end - self.start) as usize).min(self.buffer.len());
@@ -147,10 +144,10 @@ pub(super) fn find_segments<F: FsFile>(
     let mut store = None;
     for (number, path) in paths {
         let file = open(&path)?;
-        let context = || format!("cannot read the header of {}", path.display());
+        let context = || KvsError::cannot("read the header of", &path);
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        let filled = read_full(&file, &mut bytes, 0).map_err(KvsError::io(context()))?;
-        let file_len = file.len().map_err(KvsError::io(context()))?;
+        let filled = read_full(&file, &mut bytes, 0).map_err(context())?;
+        let file_len = file.len().map_err(context())?;
         let mut header = match SegmentHeader::decode(&bytes[..filled]) {
             Ok(header) if header.number == number => Ok(header),
             Ok(header) => Err(format!("it is segment {} under another name", header.number)),

@@ -298,8 +298,7 @@ fn write_again<F: FsFile>(segment: &Segment<F>, offset: u32) -> Result<()> {
             return segment.sync();
         }
         let (_, written) = write_full(&**segment.file()?, &buffer[..count], offset);
-        let context = format!("cannot write {} again at byte {offset}", segment.path.display());
-        written.map_err(KvsError::io(context))?;
+        written.map_err(KvsError::cannot_at("write again", &segment.path, offset))?;
         offset += count as u64;
     }
 }

@@ -28,7 +28,6 @@ const NAME: &str = "reserve.kvs";
 
 /// The reserve of an open store.
 pub(super) struct Reserve<F> {
-    /// Its file.
     path: PathBuf,
     /// The open file, once there is one.
     file: Option<F>,
@@ -42,15 +41,13 @@ pub(super) struct Reserve<F> {
 impl<F: FsFile> Reserve<F> {
     /// The reserve that a crash left behind, or an empty one.
     pub(super) fn open<D: Fs<File = F>>(directory: &Directory<D>) -> Result<Reserve<F>> {
-        let path = directory.file_path(NAME);
+        let path = directory.path().join(NAME);
         let file = match directory.fs().open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            opened => {
-                Some(opened.map_err(KvsError::io(format!("cannot open {}", path.display())))?)
-            }
+            opened => Some(opened.map_err(KvsError::cannot("open", &path))?),
         };
-        let context = format!("cannot read the length of {}", path.display());
-        let len = file.as_ref().map_or(Ok(0), FsFile::len).map_err(KvsError::io(context))?;
+        let len = file.as_ref().map_or(Ok(0), FsFile::len);
+        let len = len.map_err(KvsError::cannot("read the length of", &path))?;
         Ok(Reserve { path, file, len, released: None })
     }
 
@@ -71,18 +68,14 @@ impl<F: FsFile> Reserve<F> {
         target: u64,
     ) -> Result<()> {
         if self.len < target {
-            if self.file.is_none() {
-                self.file = Some(directory.create(&self.path)?);
-            }
-            if let Some(file) = &self.file {
-                match write_zeros(file, &mut self.len, target) {
-                    // A limit on the size of files; segments meet it too.
-                    Err(error) if error.kind() == ErrorKind::FileTooLarge => {}
-                    filled => filled.map_err(KvsError::io(format!(
-                        "cannot reserve {target} bytes for removals in {}",
-                        self.path.display()
-                    )))?,
-                }
+            let file = match self.file.take() {
+                Some(file) => file,
+                None => directory.create(&self.path)?,
+            };
+            match write_zeros(self.file.insert(file), &mut self.len, target) {
+                // A limit on the size of files; segments meet it too.
+                Err(error) if error.kind() == ErrorKind::FileTooLarge => {}
+                filled => filled.map_err(KvsError::cannot("reserve space in", &self.path))?,
             }
         }
         self.released = None;
@@ -91,22 +84,13 @@ impl<F: FsFile> Reserve<F> {
 
     /// Frees the space for a removal or for cleaning. Returns false if there is none.
     pub(super) fn release(&mut self, log_bytes: u64) -> bool {
-        let size = self.len;
-        let freed = self.file.as_ref().is_some_and(|file| size > 0 && file.truncate(0).is_ok());
-        if freed {
-            self.len = 0;
-        }
-        if self.released.is_none() {
-            self.released = Some((size, log_bytes));
-        }
-        freed
+        let size = std::mem::take(&mut self.len);
+        self.released.get_or_insert((size, log_bytes));
+        size > 0 && self.file.as_ref().is_some_and(|file| file.truncate(0).is_ok())
     }
 
     /// Removes the file.
     pub(super) fn remove<D: Fs<File = F>>(&mut self, directory: &Directory<D>) -> Result<()> {
-        match self.file.take() {
-            Some(_) => directory.remove(&self.path),
-            None => Ok(()),
-        }
+        self.file.take().map_or(Ok(()), |_| directory.remove(&self.path))
     }
 }

@@ -67,8 +67,7 @@ impl<F: FsFile> Segment<F> {
     /// Writes the header.
     pub(super) fn write_header(&mut self, header: &SegmentHeader) -> Result<()> {
         let (_, written) = write_full(&**self.file()?, &header.encode(), 0);
-        let context = format!("cannot write the header of {}", self.path.display());
-        written.map_err(KvsError::io(context))?;
+        written.map_err(KvsError::cannot("write the header of", &self.path))?;
         self.allocated = self.allocated.max(self.len.into());
         Ok(())
     }
@@ -84,10 +83,7 @@ impl<F: FsFile> Segment<F> {
         let file = self.file()?.clone();
         match write_zeros(&*file, &mut self.allocated, end.max(wanted)) {
             Err(_) if self.allocated >= end => Ok(()),
-            allocated => allocated.map_err(KvsError::io(format!(
-                "cannot preallocate space for {} up to byte {end}",
-                self.path.display()
-            ))),
+            allocated => allocated.map_err(KvsError::cannot("preallocate space for", &self.path)),
         }
     }
 
@@ -95,10 +91,7 @@ impl<F: FsFile> Segment<F> {
     /// be in the file.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let (_, written) = write_full(&**self.file()?, bytes, self.len.into());
-        written.map_err(|error| {
-            let context = format!("cannot write {} at byte {}", self.path.display(), self.len);
-            KvsError::io(context)(error)
-        })?;
+        written.map_err(KvsError::cannot_at("write", &self.path, self.len.into()))?;
         self.len += bytes.len() as u32;
         self.allocated = self.allocated.max(self.len.into());
         Ok(())
@@ -107,8 +100,8 @@ impl<F: FsFile> Segment<F> {
     /// Gives preallocated space back.
     pub(super) fn trim(&mut self) -> Result<()> {
         if self.allocated > self.len.into() {
-            let context = format!("cannot truncate {} to {} bytes", self.path.display(), self.len);
-            self.file()?.truncate(self.len.into()).map_err(KvsError::io(context))?;
+            let trimmed = self.file()?.truncate(self.len.into());
+            trimmed.map_err(KvsError::cannot_at("truncate", &self.path, self.len.into()))?;
             self.allocated = self.len.into();
         }
         Ok(())
@@ -116,8 +109,7 @@ impl<F: FsFile> Segment<F> {
 
     /// Fsyncs the file.
     pub(super) fn sync(&self) -> Result<()> {
-        let context = format!("cannot fsync {}", self.path.display());
-        self.file()?.sync().map_err(KvsError::io(context))
+        self.file()?.sync().map_err(KvsError::cannot("fsync", &self.path))
     }
 
     /// Fills `buffer` from `offset` on, as far as the records reach. Returns the
@@ -125,10 +117,7 @@ impl<F: FsFile> Segment<F> {
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let end = u64::from(self.len).saturating_sub(offset).min(buffer.len() as u64);
         let read = read_full(&**self.file()?, &mut buffer[..end as usize], offset);
-        read.map_err(|error| {
-            let path = self.path.display();
-            KvsError::io(format!("cannot read {end} bytes of {path} at byte {offset}"))(error)
-        })
+        read.map_err(KvsError::cannot_at("read", &self.path, offset))
     }
 }
 

@@ -15,9 +15,6 @@
 //! * The directory is fsynced after each removal, before the next one
 //!   (`every_power_loss_leaves_what_was_synced`).
 
-use std::io;
-
-use super::background::DirectoryMoved;
 use super::fs::{Fs, Task};
 use super::log::Log;
 use super::record::Position;
@@ -35,7 +32,7 @@ impl<D: Fs> Log<D> {
         if self.synced == self.end() {
             return Ok(());
         }
-        self.wait_for_sync()?;
+        self.end_sync(true)?;
         self.syncs += 1;
         let files: Result<()> = self.unsynced().try_for_each(|segment| segment.sync());
         self.fail(files)?;
@@ -75,23 +72,15 @@ impl<D: Fs> Log<D> {
         }
     }
 
-    /// Waits for the fsync in the background.
-    pub(super) fn wait_for_sync(&mut self) -> Result<()> {
-        let Some((task, covered)) = self.sync_task.take() else { return Ok(()) };
-        let synced = task.wait().map_err(KvsError::io("cannot fsync in the background"));
-        self.fail(synced)?;
+    /// Takes note of the fsync in the background, if it has ended. Waits for it if
+    /// `wait`.
+    pub(super) fn end_sync(&mut self, wait: bool) -> Result<()> {
+        let Some((task, covered)) = &mut self.sync_task else { return Ok(()) };
+        let (Some(result), covered) = (task.result(wait), *covered) else { return Ok(()) };
+        self.sync_task = None;
+        self.fail(result.map_err(KvsError::io("cannot fsync in the background")))?;
         self.synced = self.synced.max(covered);
         self.is_checkpoint_due = self.synced < self.staged_end();
-        Ok(())
-    }
-
-    /// Takes note of an fsync in the background that has ended.
-    pub(super) fn poll_sync(&mut self) -> Result<()> {
-        if self.sync_task.as_mut().is_some_and(|(task, _)| task.is_done()) {
-            self.wait_for_sync()?;
-            // Segments that became full meanwhile.
-            self.start_sync(false);
-        }
         Ok(())
     }
 
@@ -117,9 +106,4 @@ impl<D: Fs> Log<D> {
         self.active.trim()?;
         if self.synced == self.end() && is_trimmed { Ok(()) } else { self.active.sync() }
     }
-}
-
-/// Returns true if an error says that the directory was moved.
-pub(super) fn is_moved(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|source| source.is::<DirectoryMoved>())
 }
