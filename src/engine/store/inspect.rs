@@ -13,6 +13,7 @@
 //! Invariant: one damaged record costs one pair
 //! (`export_saves_all_but_what_is_damaged`).
 
+use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -53,30 +54,24 @@ fn lock(path: &Path) -> Result<(File, Vec<Found>)> {
     Ok((lock, find_segments(numbers.into_iter().map(numbered).collect(), &open)?))
 }
 
-/// The first of the segments that are missing before the oldest one, if any are.
-fn missing_before(oldest: u32, cleaned: u32) -> Option<Position> {
-    let first = cleaned.saturating_add(1);
-    (oldest > first).then_some(Position { segment: first, offset: 0 })
-}
-
 /// Prints what is in the segments of a directory. Returns the number of damaged
 /// ranges, in which a run of missing segments counts as one.
 pub(super) fn inspect(directory: &Path, out: &mut dyn Write) -> Result<u64> {
     let (_lock, found) = lock(directory)?;
-    let (mut damaged, mut cleaned) = (0, 0);
+    let (mut damaged, cleaned) = (0, Cell::new(0));
     let mut see = |at, finding: Finding<'_>| {
         match &finding {
             Finding::Damaged { .. } | Finding::Missing(_) => damaged += 1,
-            Finding::Record(record) => cleaned = cleaned.max(record.cleaned().unwrap_or(0)),
+            Finding::Record(record) => {
+                cleaned.set(record.cleaned().unwrap_or(0).max(cleaned.get()))
+            }
             _ => {}
         }
         print(at, &finding, out).map_err(KvsError::io("cannot print"))
     };
     walk(&found, &open, &mut see)?;
-    let oldest = found.first().map_or(0, |it| it.number);
-    if let Some(missing) = missing_before(oldest, cleaned) {
-        damaged += 1;
-        print(missing, &Finding::Missing(oldest), out).map_err(KvsError::io("cannot print"))?;
+    if let Some(missing) = missing_before(&found, cleaned.get()) {
+        see(missing, Finding::Missing(found[0].number))?;
     }
     Ok(damaged)
 }
@@ -155,10 +150,10 @@ impl KvStore {
 /// The index of the records up to a torn tail, or of all intact ones, and the number of
 /// damaged ranges that are no torn tail.
 fn replay(directory: &Path, found: &[Found], report: &mut dyn FnMut(&str)) -> Result<(Index, u64)> {
-    let oldest = found.first().map_or(0, |it| it.number);
-    let mut replay = Replay::new(oldest);
+    let mut replay: Replay<File> = Replay::new();
     let mut all = Index::new();
     let mut damages: Vec<(Position, String)> = Vec::new();
+    let missing = |count| format!("{count} segments are missing");
     walk(found, &open, |at, finding| {
         replay.see(at, &finding);
         match &finding {
@@ -176,8 +171,8 @@ fn replay(directory: &Path, found: &[Found], report: &mut dyn FnMut(&str)) -> Re
     })?;
     replay.apply();
     let is_torn = replay.error.is_some() && replay.evidence.is_none();
-    if let Some(at) = missing_before(oldest, replay.cleaned) {
-        damages.push((at, missing(oldest - at.segment)));
+    if let Some(at) = missing_before(found, replay.cleaned) {
+        damages.push((at, missing(found[0].number - at.segment)));
     }
     for (at, reason) in &damages {
         let what = if is_torn { "never durable: " } else { "" };
@@ -187,9 +182,11 @@ fn replay(directory: &Path, found: &[Found], report: &mut dyn FnMut(&str)) -> Re
     Ok(if is_torn { (replay.index, 0) } else { (all, damages.len() as u64) })
 }
 
-/// What is wrong with segments that are missing.
-fn missing(count: u32) -> String {
-    format!("{count} segments are missing")
+/// The first of the segments that are missing before the oldest one, if any are.
+fn missing_before(found: &[Found], cleaned: u32) -> Option<Position> {
+    let first = cleaned.saturating_add(1);
+    let is_missing = found.first().is_some_and(|oldest| oldest.number > first);
+    is_missing.then_some(Position { segment: first, offset: 0 })
 }
 
 /// Where a record is.

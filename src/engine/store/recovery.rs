@@ -27,6 +27,7 @@
 //! * Nothing is changed before all segments are understood
 //!   (`every_flipped_bit_is_refused_or_unsynced`).
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,17 +48,13 @@ const WRITE_AGAIN_BYTES: usize = 256 << 10;
 const UPDATES: usize = 1024;
 
 /// What replay learns from the log, up to the first error.
-pub(super) struct Replay {
+pub(super) struct Replay<F> {
+    /// The segments, with their files closed.
+    segments: VecDeque<Segment<F>>,
     /// Where the newest record of each key is.
     pub(super) index: Index,
     /// Updates of the index that are not applied yet.
     updates: Vec<Update>,
-    /// The number of the oldest segment.
-    oldest: u32,
-    /// Where the records of each segment end.
-    lens: Vec<u32>,
-    /// Live bytes of each segment.
-    live: Vec<u64>,
     /// Everything before this position is known to be on disk.
     synced: Position,
     /// The newest segment that a `Cleaned` record names.
@@ -88,14 +85,14 @@ pub(super) fn recover<D: Fs>(directory: &Directory<D>) -> Result<(Segments<D::Fi
     if let Some(Found { path, header: Err(reason), .. }) = found.iter().find(|it| it.is_foreign) {
         return Err(KvsError::corrupt(path, 0, reason.clone()));
     }
-    let mut replay = Replay::new(oldest.number);
+    let mut replay = Replay::new();
     walk(&found, &open, |at, finding| {
         replay.see(at, &finding);
         Ok(())
     })?;
     replay.apply();
-    replay.check(directory)?;
-    finish(directory, found, store, replay)
+    replay.check(directory, oldest.number)?;
+    finish(directory, &found, store, replay)
 }
 
 /// Returns true if a segment may be the first one of a store whose creation was
@@ -120,15 +117,12 @@ fn create_store<D: Fs>(directory: &Directory<D>) -> Result<(Segments<D::File>, I
     Ok((Segments { store, older, active, ends_with_checkpoint: false }, Index::new()))
 }
 
-impl Replay {
-    /// Replay of a log whose oldest segment has this number.
-    pub(super) fn new(oldest: u32) -> Replay {
+impl<F> Replay<F> {
+    pub(super) fn new() -> Replay<F> {
         Replay {
+            segments: VecDeque::new(),
             index: Index::new(),
             updates: Vec::new(),
-            oldest,
-            lens: Vec::new(),
-            live: Vec::new(),
             synced: Position::default(),
             cleaned: 0,
             ends_with_checkpoint: false,
@@ -153,9 +147,16 @@ impl Replay {
             return;
         }
         match finding {
-            Finding::Segment(Found { header: Ok(_), .. }) => {
-                self.lens.push(SEGMENT_HEADER_BYTES as u32);
-                self.live.push(0);
+            Finding::Segment(Found { path, number, file_len, header: Ok(header), .. }) => {
+                self.segments.push_back(Segment {
+                    path: path.clone(),
+                    number: *number,
+                    salt: header.salt,
+                    len: SEGMENT_HEADER_BYTES as u32,
+                    allocated: *file_len,
+                    live: 0,
+                    file: None,
+                });
             }
             Finding::Record(record) => self.record(record, at),
             Finding::Damaged { reason, .. } => self.error = Some((at, reason.clone())),
@@ -171,8 +172,8 @@ impl Replay {
         }
         let Position { segment, offset } = at;
         let len = record.len();
-        if let Some(end) = self.lens.last_mut() {
-            *end = offset + len;
+        if let Some(segment) = self.segments.back_mut() {
+            segment.len = offset + len;
         }
         self.ends_with_checkpoint = record.kind == Kind::Checkpoint && record.next_salt().is_none();
         match record.kind {
@@ -195,21 +196,19 @@ impl Replay {
 
     /// Applies the updates to the index, and counts live bytes.
     pub(super) fn apply(&mut self) {
-        let Replay { index, updates, live, oldest, .. } = self;
+        let Replay { index, updates, segments, .. } = self;
+        let oldest = segments.front().map_or(0, |oldest| oldest.number);
+        let at = |it: Location| (it.segment - oldest) as usize;
         index.apply(updates, |new, old| {
-            if let Some(new) = new {
-                live[(new.segment - *oldest) as usize] += u64::from(new.len);
-            }
-            if let Some(old) = old {
-                live[(old.segment - *oldest) as usize] -= u64::from(old.len);
-            }
+            new.into_iter().for_each(|new| segments[at(new)].live += u64::from(new.len));
+            old.into_iter().for_each(|old| segments[at(old)].live -= u64::from(old.len));
         });
         updates.clear();
     }
 
     /// Fails if the error in the log is corruption, or segments are missing before the
     /// oldest one.
-    fn check<D: Fs>(&self, directory: &Directory<D>) -> Result<()> {
+    fn check<D: Fs>(&self, directory: &Directory<D>, oldest: u32) -> Result<()> {
         if let (Some((error, reason)), Some(evidence)) = (&self.error, self.evidence) {
             let path = directory.segment_path(error.segment);
             let Position { segment, offset } = evidence;
@@ -219,12 +218,10 @@ impl Replay {
             );
             return Err(KvsError::corrupt(&path, error.offset.into(), reason));
         }
-        if self.oldest > self.cleaned.saturating_add(1) {
-            let path = directory.segment_path(self.oldest - 1);
-            let reason = format!(
-                "the segment is missing; --export saves what segments from {} hold",
-                self.oldest
-            );
+        if oldest > self.cleaned.saturating_add(1) {
+            let path = directory.segment_path(oldest - 1);
+            let reason =
+                format!("the segment is missing; --export saves what segments from {oldest} hold");
             return Err(KvsError::corrupt(&path, 0, reason));
         }
         Ok(())
@@ -234,58 +231,51 @@ impl Replay {
 /// Truncates a torn tail, removes what follows, and puts everything on disk.
 fn finish<D: Fs>(
     directory: &Directory<D>,
-    mut found: Vec<Found>,
+    found: &[Found],
     store: u64,
-    replay: Replay,
+    replay: Replay<D::File>,
 ) -> Result<(Segments<D::File>, Index)> {
-    if let Some((Position { segment, offset }, reason)) = &replay.error {
-        let path = directory.segment_path(*segment);
+    let Replay { segments: mut older, index, synced, ends_with_checkpoint, error, .. } = replay;
+    if let Some((Position { segment, offset }, reason)) = error {
+        let path = directory.segment_path(segment);
         let path = path.display();
         logger::warn!("truncated the torn tail of the log at byte {offset} of {path}: {reason}");
     }
-    let kept = replay.lens.len();
     // Newest first, so that an interruption leaves no gap.
-    for segment in found.drain(kept..).rev() {
+    for segment in found[older.len()..].iter().rev() {
         directory.remove(&segment.path)?;
     }
-    let mut older = VecDeque::with_capacity(kept);
-    for (at, segment) in found.into_iter().enumerate() {
-        older.push_back(put_on_disk(directory, segment, &replay, at)?);
+    for segment in &mut older {
+        put_on_disk(directory, segment, synced)?;
     }
     directory.sync()?;
     let Some(mut active) = older.pop_back() else {
         return Err(KvsError::corrupt(directory.path(), 0, "no segment is left"));
     };
     active.file = Some(Arc::new(directory.open_file(&active.path)?));
-    let Replay { index, ends_with_checkpoint, .. } = replay;
     Ok((Segments { store, older, active, ends_with_checkpoint }, index))
 }
 
-/// A segment of the open store, its file closed. Truncates what the file has behind
-/// the records, and writes again what is not known to be on disk.
+/// Truncates what a file has behind the records, and writes again what is not known
+/// to be on disk.
 fn put_on_disk<D: Fs>(
     directory: &Directory<D>,
-    found: Found,
-    replay: &Replay,
-    at: usize,
-) -> Result<Segment<D::File>> {
-    let Found { path, number, file_len, header, .. } = found;
-    let salt = header.map(|header| header.salt).unwrap_or_default();
-    let (len, live) = (replay.lens[at], replay.live[at]);
-    let mut segment = Segment { path, number, salt, len, allocated: file_len, live, file: None };
-    let synced = replay.synced;
-    if number >= synced.segment || file_len > len.into() {
-        segment.file = Some(Arc::new(directory.open_file(&segment.path)?));
-        segment.trim()?;
-        let synced_len = match number.cmp(&synced.segment) {
-            std::cmp::Ordering::Less => len,
-            std::cmp::Ordering::Equal => synced.offset,
-            std::cmp::Ordering::Greater => 0,
-        };
-        write_again(&segment, synced_len)?;
-        segment.file = None;
+    segment: &mut Segment<D::File>,
+    synced: Position,
+) -> Result<()> {
+    if segment.number < synced.segment && segment.allocated <= segment.len.into() {
+        return Ok(());
     }
-    Ok(segment)
+    segment.file = Some(Arc::new(directory.open_file(&segment.path)?));
+    segment.trim()?;
+    let synced_len = match segment.number.cmp(&synced.segment) {
+        Ordering::Less => segment.len,
+        Ordering::Equal => synced.offset,
+        Ordering::Greater => 0,
+    };
+    write_again(segment, synced_len)?;
+    segment.file = None;
+    Ok(())
 }
 
 /// Writes the bytes of a segment from `offset` on again, and fsyncs it.
