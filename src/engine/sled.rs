@@ -19,19 +19,15 @@
 //! (`after_a_failed_sync_every_call_of_sled_fails`).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::store::background::{HelperThread, OsTask};
 use super::store::directory::{Directory, EngineName};
-use super::store::fs::{OsFs, Task};
+use super::store::fs::OsFs;
 use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::protocol::{Request, encode_request};
@@ -51,29 +47,18 @@ const LOCK_RELEASE_MAX: Duration = Duration::from_secs(5);
 pub struct SledKvStore {
     /// The database. Declared, and so dropped, before the directory's lock.
     db: sled::Db,
-    /// Its files, to fsync them.
-    files: Arc<Files>,
-    /// Runs fsyncs that nobody waits for.
-    helper: HelperThread,
-    /// The one that runs now.
-    task: RefCell<Option<OsTask>>,
+    /// The file `db`, to fsync it.
+    log: File,
+    /// Where large values are, one file each. Its name is a number that only grows.
+    blobs: PathBuf,
+    /// The largest of these numbers that is on disk.
+    synced_blob: Cell<i64>,
     /// The first failure.
     failed: RefCell<Option<String>>,
     /// Fsyncs that were waited for.
     syncs: Cell<u64>,
     /// Locked as long as the database is open.
     _directory: Directory<OsFs>,
-}
-
-/// The files of a database.
-#[derive(Debug)]
-struct Files {
-    /// The log.
-    log: File,
-    /// Where large values are, one file each.
-    blobs: PathBuf,
-    /// The names of those that are on disk.
-    synced_blobs: Mutex<HashSet<OsString>>,
 }
 
 impl SledKvStore {
@@ -85,28 +70,22 @@ impl SledKvStore {
     /// directory holds a [`KvStore`](crate::KvStore); [`KvsError::Engine`] if sled fails.
     pub fn open(directory: impl Into<PathBuf>) -> Result<SledKvStore> {
         let directory = Directory::open(OsFs::default(), &directory.into(), EngineName::Sled)?;
-        let path = directory.path().to_owned();
-        let blobs = path.join("blobs");
-        let context = format!("cannot create the directory {}", blobs.display());
+        let path = directory.path();
+        let (log, blobs) = (path.join("db"), path.join("blobs"));
         // sled would create it for everyone whom the umask lets in.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(DIRECTORY_MODE)
-            .create(&blobs)
-            .map_err(KvsError::io(context))?;
+        let created = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&blobs);
+        created.map_err(KvsError::cannot("create the directory", &blobs))?;
         let context = format!("cannot open the sled database {}", path.display());
-        let db = open_db(&path).map_err(engine_error(context))?;
-        let log_path = path.join("db");
-        let context = format!("cannot open {}", log_path.display());
-        let log = File::open(&log_path).map_err(KvsError::io(context))?;
-        sync_new_files(&path)?;
-        directory.sync()?;
+        let db = retry_while_locked(|| sled::Config::new().path(path).open());
+        let db = db.map_err(engine_error(context))?;
+        let is_ours = |name: &str| ["conf", "db"].contains(&name) || name.starts_with("snap.");
+        sync_files(path, is_ours).map_err(KvsError::cannot("fsync the files in", path))?;
         directory.sync_ancestors()?;
         let store = SledKvStore {
             db,
-            files: Arc::new(Files { log, blobs, synced_blobs: Mutex::default() }),
-            helper: HelperThread::default(),
-            task: RefCell::default(),
+            log: File::open(&log).map_err(KvsError::cannot("open", &log))?,
+            blobs,
+            synced_blob: Cell::new(-1),
             failed: RefCell::default(),
             syncs: Cell::default(),
             _directory: directory,
@@ -131,49 +110,22 @@ impl SledKvStore {
         })
     }
 
-    /// Waits for the fsync in the background, unless it runs on and `is_patient` is false.
-    fn end_task(&self, is_patient: bool) -> Result<()> {
-        let mut task = self.task.borrow_mut();
-        let Some(synced) = task.as_mut().and_then(|task| task.result(is_patient)) else {
-            return Ok(());
-        };
-        *task = None;
-        self.fatal(synced.map_err(KvsError::io("cannot fsync sled's files")))
-    }
-}
-
-impl Files {
     /// Fsyncs the blobs that the log refers to, and then the log.
-    fn sync(&self) -> io::Result<()> {
-        self.sync_blobs()?;
+    fn sync_log(&self) -> io::Result<()> {
+        let synced = self.synced_blob.get();
+        let mut newest = synced;
+        sync_files(&self.blobs, |name| {
+            let number = name.parse().unwrap_or(synced);
+            newest = newest.max(number);
+            number > synced
+        })?;
+        self.synced_blob.set(newest);
         self.log.sync_data()
-    }
-
-    /// Fsyncs the blobs that are new, and forgets those that are gone.
-    fn sync_blobs(&self) -> io::Result<()> {
-        let mut synced = self.synced_blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut present = HashSet::new();
-        let mut is_any_new = false;
-        for entry in fs::read_dir(&self.blobs)? {
-            let entry = entry?;
-            if synced.contains(&entry.file_name()) {
-                present.insert(entry.file_name());
-            } else if sync_file(&entry.path())? {
-                is_any_new = true;
-                present.insert(entry.file_name());
-            }
-        }
-        if is_any_new {
-            File::open(&self.blobs)?.sync_all()?;
-        }
-        *synced = present;
-        Ok(())
     }
 }
 
 impl Drop for SledKvStore {
     fn drop(&mut self) {
-        let _ = self.end_task(true);
         // Dropping the last handle flushes, and after a failure that may never
         // return. One more handle prevents it until the process ends.
         if self.failed.borrow().is_some() {
@@ -226,38 +178,24 @@ impl KvsEngine for SledKvStore {
 
     fn flush(&self) -> Result<()> {
         self.check()?;
-        self.fatal(self.db.flush().map(drop).map_err(engine_error("sled cannot flush")))?;
-        self.end_task(false)
+        self.fatal(self.db.flush().map(drop).map_err(engine_error("sled cannot flush")))
     }
 
     fn sync(&self) -> Result<()> {
         self.flush()?;
-        self.end_task(true)?;
-        self.fatal(self.files.sync().map_err(KvsError::io("cannot fsync sled's files")))?;
+        self.fatal(self.sync_log().map_err(KvsError::io("cannot fsync sled's files")))?;
         self.syncs.set(self.syncs.get() + 1);
         Ok(())
     }
 
     fn maintain(&self) -> Result<bool> {
-        self.check()?;
-        self.end_task(false)?;
-        Ok(self.task.borrow().is_some())
+        self.check().map(|()| false)
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
         let mut stats = vec![("syncs", self.syncs.get())];
         stats.extend(self.db.size_on_disk().ok().map(|bytes| ("disk_bytes", bytes)));
         stats
-    }
-
-    fn sync_in_background(&self) -> Result<()> {
-        self.flush()?;
-        let mut task = self.task.borrow_mut();
-        if task.is_none() {
-            let files = self.files.clone();
-            *task = Some(self.helper.start(move || files.sync()));
-        }
-        Ok(())
     }
 }
 
@@ -293,13 +231,9 @@ fn text(bytes: &[u8]) -> Result<String> {
     String::from_utf8(bytes.to_vec()).map_err(engine_error("sled holds bytes that are not UTF-8"))
 }
 
-/// Opens sled. Waits while the threads of a handle of this process that was dropped
-/// still hold sled's own lock. No other process can, because the directory is locked.
-fn open_db(directory: &Path) -> sled::Result<sled::Db> {
-    retry_while_locked(|| sled::Config::new().path(directory).open())
-}
-
-/// The result of `open`, tried again while it is an error about sled's lock.
+/// The result of `open`, tried again while it is an error about sled's lock: the
+/// threads of a handle of this process that was dropped may still hold it. No other
+/// process can, because the directory is locked.
 fn retry_while_locked<T>(open: impl Fn() -> sled::Result<T>) -> sled::Result<T> {
     let start = Instant::now();
     loop {
@@ -323,29 +257,26 @@ fn engine_error<E: std::error::Error + Send + Sync + 'static>(
     |error| KvsError::Engine { context: context.into(), source: Box::new(error) }
 }
 
-/// Fsyncs what sled has created at open, for its owner only.
-fn sync_new_files(directory: &Path) -> Result<()> {
-    let context = || format!("cannot fsync {}", directory.display());
-    for entry in fs::read_dir(directory).map_err(KvsError::io(context()))? {
-        let entry = entry.map_err(KvsError::io(context()))?;
-        let is_ours = ["conf", "db"].iter().any(|name| entry.file_name() == *name)
-            || entry.file_name().as_encoded_bytes().starts_with(b"snap.");
-        if is_ours {
-            sync_file(&entry.path()).map_err(KvsError::io(context()))?;
+/// Fsyncs the files in a directory that `is_wanted` chooses by name, for their owner
+/// only, and then the directory, if there are any.
+fn sync_files(directory: &Path, mut is_wanted: impl FnMut(&str) -> bool) -> io::Result<()> {
+    let mut is_any = false;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(&mut is_wanted) {
+            is_any = true;
+            match File::open(entry.path()) {
+                // sled has removed it meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                opened => {
+                    let file = opened?;
+                    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+                    file.sync_all()?;
+                }
+            }
         }
     }
-    Ok(())
-}
-
-/// Fsyncs a file, for its owner only. Returns false if sled has removed it meanwhile.
-fn sync_file(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        opened => opened?,
-    };
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.sync_all()?;
-    Ok(true)
+    if is_any { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn what_was_set_is_found_again() {
     store.remove("b".to_owned()).unwrap();
     assert!(matches!(store.remove("b".to_owned()), Err(KvsError::KeyNotFound)));
     store.sync().unwrap();
-    assert_eq!(store.files.synced_blobs.lock().unwrap().len(), 1);
+    assert!(store.synced_blob.get() > 0);
     drop(store);
     let store = SledKvStore::open(dir.path()).unwrap();
     assert_eq!(store.get("a".to_owned()).unwrap().as_deref(), Some("1"));
@@ -41,32 +41,24 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// With sled's directory of blobs gone, an fsync fails, also in the background.
+/// With sled's directory of blobs gone, an fsync fails.
 #[test]
 fn after_a_failed_sync_every_call_of_sled_fails() {
-    for in_background in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SledKvStore::open(dir.path()).unwrap();
-        store.set("a".to_owned(), "1".to_owned()).unwrap();
-        fs::remove_dir_all(dir.path().join("blobs")).unwrap();
-        if in_background {
-            store.sync_in_background().unwrap();
-            while store.maintain().is_ok_and(|is_running| is_running) {
-                std::thread::yield_now();
-            }
-        } else {
-            assert!(matches!(store.sync(), Err(KvsError::Io { .. })));
-        }
-        for result in [
-            store.set("a".to_owned(), "2".to_owned()),
-            store.get("a".to_owned()).map(drop),
-            store.scan(None).map(drop),
-            store.sync(),
-            store.flush(),
-            store.maintain().map(drop),
-        ] {
-            assert!(matches!(result, Err(KvsError::Failed { .. })), "{result:?}");
-        }
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledKvStore::open(dir.path()).unwrap();
+    store.set("a".to_owned(), "1".to_owned()).unwrap();
+    fs::remove_dir_all(dir.path().join("blobs")).unwrap();
+    assert!(matches!(store.sync(), Err(KvsError::Io { .. })));
+    for result in [
+        store.set("a".to_owned(), "2".to_owned()),
+        store.get("a".to_owned()).map(drop),
+        store.scan(None).map(drop),
+        store.sync(),
+        store.sync_in_background(),
+        store.flush(),
+        store.maintain().map(drop),
+    ] {
+        assert!(matches!(result, Err(KvsError::Failed { .. })), "{result:?}");
     }
 }
 
@@ -96,10 +88,17 @@ fn stats_have_syncs_and_size() {
 }
 
 #[test]
-fn a_file_that_sled_removes_meanwhile_is_no_failure() {
+fn only_wanted_files_are_fsynced_and_a_missing_one_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(!sync_file(&dir.path().join("gone")).unwrap());
-    assert!(sync_file(dir.path()).unwrap());
+    for name in ["wanted", "other"] {
+        fs::write(dir.path().join(name), "").unwrap();
+        fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o644)).unwrap();
+    }
+    std::os::unix::fs::symlink("gone", dir.path().join("missing")).unwrap();
+    sync_files(dir.path(), |name| name != "other").unwrap();
+    assert_eq!(mode(&dir.path().join("wanted")), FILE_MODE);
+    assert_eq!(mode(&dir.path().join("other")), 0o644);
+    assert!(sync_files(&dir.path().join("gone"), |_| true).is_err());
 }
 
 /// The threads of a handle that was dropped release sled's lock a little later.
