@@ -80,6 +80,7 @@ impl SledKvStore {
         let db = db.map_err(engine_error(context))?;
         let is_ours = |name: &str| ["conf", "db"].contains(&name) || name.starts_with("snap.");
         sync_files(path, is_ours).map_err(KvsError::cannot("fsync the files in", path))?;
+        directory.sync()?;
         directory.sync_ancestors()?;
         let store = SledKvStore {
             db,
@@ -114,11 +115,14 @@ impl SledKvStore {
     fn sync_log(&self) -> io::Result<()> {
         let synced = self.synced_blob.get();
         let mut newest = synced;
-        sync_files(&self.blobs, |name| {
+        let is_new = |name: &str| {
             let number = name.parse().unwrap_or(synced);
             newest = newest.max(number);
             number > synced
-        })?;
+        };
+        if sync_files(&self.blobs, is_new)? {
+            File::open(&self.blobs)?.sync_all()?;
+        }
         self.synced_blob.set(newest);
         self.log.sync_data()
     }
@@ -258,8 +262,8 @@ fn engine_error<E: std::error::Error + Send + Sync + 'static>(
 }
 
 /// Fsyncs the files in a directory that `is_wanted` chooses by name, for their owner
-/// only, and then the directory, if there are any.
-fn sync_files(directory: &Path, mut is_wanted: impl FnMut(&str) -> bool) -> io::Result<()> {
+/// only. Returns true if there are any.
+fn sync_files(directory: &Path, mut is_wanted: impl FnMut(&str) -> bool) -> io::Result<bool> {
     let mut is_any = false;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -276,7 +280,7 @@ fn sync_files(directory: &Path, mut is_wanted: impl FnMut(&str) -> bool) -> io::
             }
         }
     }
-    if is_any { File::open(directory)?.sync_all() } else { Ok(()) }
+    Ok(is_any)
 }
 
 #[cfg(test)]

@@ -240,10 +240,7 @@ impl<D: Fs> Inner<D> {
         for (fingerprint, location) in live {
             self.compaction.pay(location.offset - *offset);
             *offset = location.offset;
-            let record = match reader.record(location.offset.into())? {
-                Ok(record) => record,
-                Err(damage) => return Err(reader.corrupt(location.offset, damage)),
-            };
+            let record = reader.intact_record(location.offset)?;
             let copy = self.log.stage(Kind::Set, record.key, record.value, Space::Reserved)?;
             self.updates.push((fingerprint, Some(copy)));
             work += u64::from(location.len);
@@ -267,10 +264,7 @@ impl<D: Fs> Inner<D> {
         let (mut fingerprints, mut locations) = (Vec::new(), Vec::new());
         let mut next = offset;
         while u64::from(next) < reader.end && (next - offset) < STEP_BYTES as u32 {
-            let header = match reader.header(next.into())? {
-                Ok(header) => header,
-                Err(damage) => return Err(reader.corrupt(next, damage)),
-            };
+            let header = reader.intact_header(next)?;
             let len = header.len() as u32;
             if header.kind == Kind::Set {
                 let bytes = reader.bytes(next.into(), RECORD_HEADER_BYTES + header.key_len)?;

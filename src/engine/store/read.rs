@@ -103,11 +103,7 @@ impl<D: Fs> Inner<D> {
         let mut reader = self.log.reader(from.segment, READ_BYTES)?;
         let (live, offset) = self.live_records(&mut reader, from.segment, from.offset)?;
         for (_, location) in live {
-            let record = match reader.record(location.offset.into())? {
-                Ok(record) => record,
-                Err(damage) => return Err(reader.corrupt(location.offset, damage)),
-            };
-            let key = str::from_utf8(record.key);
+            let key = str::from_utf8(reader.intact_record(location.offset)?.key);
             keys.push(key.map_err(|_| self.log.corrupt(location, not_utf8()))?.to_owned());
         }
         Ok(Position { offset, ..from })

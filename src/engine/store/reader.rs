@@ -30,7 +30,7 @@ const WALK_READ_BYTES: usize = 256 << 10;
 pub(super) struct Reader<F> {
     /// The open file, and its path for messages.
     file: Arc<F>,
-    path: PathBuf,
+    path: Arc<Path>,
     /// Seed of the checksums of its records.
     pub(super) salt: u32,
     /// Where to stop: nothing behind this offset is read.
@@ -45,7 +45,7 @@ pub(super) struct Reader<F> {
 impl<F: FsFile> Reader<F> {
     /// Reads a segment up to `end`, `chunk` bytes at a time.
     pub(super) fn new(file: Arc<F>, path: &Path, salt: u32, end: u64, chunk: usize) -> Reader<F> {
-        let path = path.to_owned();
+        let path = path.into();
         Reader { file, path, salt, end, chunk, buffer: Vec::new(), start: 0 }
     }
 
@@ -82,9 +82,17 @@ impl<F: FsFile> Reader<F> {
         Ok(RecordHeader::decode(self.bytes(offset, RECORD_HEADER_BYTES)?, salt))
     }
 
-    /// The error for damage at `offset`.
-    pub(super) fn corrupt(&self, offset: u32, damage: Damage) -> KvsError {
-        KvsError::corrupt(&self.path, offset.into(), damage.to_string())
+    /// The record at `offset`. Damage is an error.
+    pub(super) fn intact_record(&mut self, offset: u32) -> Result<Record<'_>> {
+        let path = self.path.clone();
+        let corrupt = |damage: Damage| KvsError::corrupt(&path, offset.into(), damage.to_string());
+        self.record(offset.into())?.map_err(corrupt)
+    }
+
+    /// The header of the record at `offset`. Damage is an error.
+    pub(super) fn intact_header(&mut self, offset: u32) -> Result<RecordHeader> {
+        let header = self.header(offset.into())?;
+        header.map_err(|damage| KvsError::corrupt(&self.path, offset.into(), damage.to_string()))
     }
 
     /// The first offset from `offset` on at which an intact header of a record is.

@@ -64,26 +64,12 @@ use super::crc32c::crc32c;
 const MAGIC: &[u8; 8] = b"kvs seg\n";
 /// The version of the format.
 pub(super) const VERSION: u32 = 2;
-/// Offsets of the fields of a segment header.
-const VERSION_AT: usize = MAGIC.len();
-const NUMBER_AT: usize = VERSION_AT + 4;
-const STORE_AT: usize = NUMBER_AT + 4;
-const PREVIOUS_AT: usize = STORE_AT + 8;
-const SALT_AT: usize = PREVIOUS_AT + 4;
-const HEADER_CRC_AT: usize = SALT_AT + 4;
 /// Bytes of a segment header: the offset of the first record.
-pub(super) const SEGMENT_HEADER_BYTES: usize = HEADER_CRC_AT + 4;
-
-/// Offsets of the fields of a record.
-const BODY_CRC_AT: usize = 4;
-const KIND_AT: usize = BODY_CRC_AT + 4;
-const KEY_LEN_AT: usize = KIND_AT + 1;
-const VALUE_LEN_AT: usize = KEY_LEN_AT + 3;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 36;
 /// Bytes of a record before its key.
-pub(super) const RECORD_HEADER_BYTES: usize = VALUE_LEN_AT + 4;
+pub(super) const RECORD_HEADER_BYTES: usize = 16;
 /// Bytes of a `Checkpoint` at the most: a position and a salt.
 pub(super) const CHECKPOINT_BYTES_MAX: usize = RECORD_HEADER_BYTES + 12;
-
 /// The flag *synced*.
 const SYNCED: u8 = 0x80;
 
@@ -117,7 +103,7 @@ pub(super) struct SegmentHeader {
     pub(super) store: u64,
     /// Length of the previous segment.
     pub(super) previous_len: u32,
-    /// Seed of the checksums of the segment's records.
+    /// What the checksums of the segment's records start from.
     pub(super) salt: u32,
 }
 
@@ -132,16 +118,12 @@ pub(super) enum HeaderError {
 
 impl SegmentHeader {
     /// The bytes of the header.
-    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        bytes[..VERSION_AT].copy_from_slice(MAGIC);
-        bytes[VERSION_AT..NUMBER_AT].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[NUMBER_AT..STORE_AT].copy_from_slice(&self.number.to_le_bytes());
-        bytes[STORE_AT..PREVIOUS_AT].copy_from_slice(&self.store.to_le_bytes());
-        bytes[PREVIOUS_AT..SALT_AT].copy_from_slice(&self.previous_len.to_le_bytes());
-        bytes[SALT_AT..HEADER_CRC_AT].copy_from_slice(&self.salt.to_le_bytes());
-        let crc = crc32c(0, &bytes[..HEADER_CRC_AT]);
-        bytes[HEADER_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes(), &self.number.to_le_bytes()].concat();
+        bytes.extend(self.store.to_le_bytes());
+        bytes.extend(self.previous_len.to_le_bytes());
+        bytes.extend(self.salt.to_le_bytes());
+        bytes.extend(crc32c(0, &bytes).to_le_bytes());
         bytes
     }
 
@@ -153,20 +135,18 @@ impl SegmentHeader {
             None => return Err(HeaderError::Damaged("the header is cut off")),
         };
         // First, as another version may have another checksum.
-        let version = read_u32(header, VERSION_AT);
+        let version = read_u32(header, 8);
         if version > VERSION {
             return Err(HeaderError::Version(version));
         }
-        if crc32c(0, &header[..HEADER_CRC_AT]) != read_u32(header, HEADER_CRC_AT) {
+        if crc32c(0, &header[..32]) != read_u32(header, 32) {
             return Err(HeaderError::Damaged("the checksum of the header does not match"));
         }
-        let mut store = [0; 8];
-        store.copy_from_slice(&header[STORE_AT..PREVIOUS_AT]);
         Ok(SegmentHeader {
-            number: read_u32(header, NUMBER_AT),
-            store: u64::from_le_bytes(store),
-            previous_len: read_u32(header, PREVIOUS_AT),
-            salt: read_u32(header, SALT_AT),
+            number: read_u32(header, 12),
+            store: u64::from(read_u32(header, 20)) << 32 | u64::from(read_u32(header, 16)),
+            previous_len: read_u32(header, 24),
+            salt: read_u32(header, 28),
         })
     }
 }
@@ -217,18 +197,18 @@ impl RecordHeader {
     /// Decodes the header at the start of `bytes`.
     pub(super) fn decode(bytes: &[u8], salt: u32) -> Result<RecordHeader, Damage> {
         let header = bytes.get(..RECORD_HEADER_BYTES).ok_or(Damage::Cut)?;
-        if crc32c(salt, &header[BODY_CRC_AT..]) != read_u32(header, 0) {
+        if crc32c(salt, &header[4..]) != read_u32(header, 0) {
             return Err(Damage::Header);
         }
-        let value_len = read_u32(header, VALUE_LEN_AT) as usize;
-        let kind = Kind::from_u8(header[KIND_AT] & !SYNCED);
+        let value_len = read_u32(header, 12) as usize;
+        let kind = Kind::from_u8(header[8] & !SYNCED);
         Ok(RecordHeader {
             kind: kind.filter(|_| value_len <= VALUE_BYTES_MAX).ok_or(Damage::Unknown)?,
-            synced: header[KIND_AT] & SYNCED != 0,
+            synced: header[8] & SYNCED != 0,
             // The length has 3 bytes; the kind before it is shifted out.
-            key_len: (read_u32(header, KIND_AT) >> 8) as usize,
+            key_len: (read_u32(header, 8) >> 8) as usize,
             value_len,
-            body_crc: read_u32(header, BODY_CRC_AT),
+            body_crc: read_u32(header, 4),
         })
     }
 
@@ -324,15 +304,12 @@ pub(super) fn encode(
     key: &[u8],
     value: &[u8],
 ) {
-    let mut header = [0; RECORD_HEADER_BYTES];
     let body_crc = crc32c(crc32c(salt, key), value);
-    header[BODY_CRC_AT..KIND_AT].copy_from_slice(&body_crc.to_le_bytes());
-    header[KIND_AT] = kind as u8 | if synced { SYNCED } else { 0 };
-    header[KEY_LEN_AT..VALUE_LEN_AT].copy_from_slice(&(key.len() as u32).to_le_bytes()[..3]);
-    header[VALUE_LEN_AT..].copy_from_slice(&(value.len() as u32).to_le_bytes());
-    let crc = crc32c(salt, &header[BODY_CRC_AT..]);
-    header[..BODY_CRC_AT].copy_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(&header);
+    let kind = u32::from(kind as u8 | if synced { SYNCED } else { 0 });
+    let fields = [body_crc, kind | (key.len() as u32) << 8, value.len() as u32];
+    let fields = fields.map(u32::to_le_bytes);
+    out.extend_from_slice(&crc32c(salt, fields.as_flattened()).to_le_bytes());
+    out.extend_from_slice(fields.as_flattened());
     out.extend_from_slice(key);
     out.extend_from_slice(value);
 }
