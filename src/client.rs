@@ -93,12 +93,12 @@ impl KvsClient {
     /// Sets the value of a key.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) -> Result<()> {
         let (key, value) = (Cow::Owned(key.into()), Cow::Owned(value.into()));
-        self.expect(&Request::Set(key, value), &Reply::Ok)
+        self.expect(&Request::Set { key, value }, &Reply::Ok)
     }
 
     /// Returns the value of a key, or `None` if it has none.
     pub fn get(&mut self, key: impl Into<String>) -> Result<Option<String>> {
-        match self.request(&Request::Get(Cow::Owned(key.into())))? {
+        match self.request(&Request::Get { key: Cow::Owned(key.into()) })? {
             Reply::Value(value) => Ok(Some(value)),
             Reply::NotFound => Ok(None),
             reply => Err(self.unexpected(&reply)),
@@ -111,7 +111,7 @@ impl KvsClient {
     ///
     /// [`KvsError::KeyNotFound`] if it has no value.
     pub fn remove(&mut self, key: impl Into<String>) -> Result<()> {
-        match self.request(&Request::Remove(Cow::Owned(key.into())))? {
+        match self.request(&Request::Remove { key: Cow::Owned(key.into()) })? {
             Reply::Ok => Ok(()),
             Reply::NotFound => Err(KvsError::KeyNotFound),
             reply => Err(self.unexpected(&reply)),
@@ -121,7 +121,7 @@ impl KvsClient {
     /// Returns some keys, and the cursor of the next page, as
     /// [`KvsEngine::scan`](crate::KvsEngine::scan) does.
     pub fn scan(&mut self, cursor: Option<&str>) -> Result<Page> {
-        match self.request(&Request::Scan(cursor.map(Cow::Borrowed)))? {
+        match self.request(&Request::Scan { cursor: cursor.map(Cow::Borrowed) })? {
             Reply::Keys { next, keys } => Ok(Page { keys, next }),
             reply => Err(self.unexpected(&reply)),
         }
@@ -135,7 +135,7 @@ impl KvsClient {
 
     /// Authenticates with the server's secret.
     pub fn authenticate(&mut self, token: impl Into<String>) -> Result<()> {
-        self.expect(&Request::Auth(Cow::Owned(token.into())), &Reply::Ok)
+        self.expect(&Request::Auth { token: Cow::Owned(token.into()) }, &Reply::Ok)
     }
 
     /// Checks that the server answers.

@@ -220,28 +220,34 @@ pub enum Code {
 }
 
 impl Code {
-    /// Every code and its name in a reply, in the order of the variants.
-    pub(crate) const NAMES: [(Code, &'static str); 10] = [
-        (Code::Syntax, "syntax"),
-        (Code::UnknownVerb, "unknown-verb"),
-        (Code::TooLong, "too-long"),
-        (Code::Utf8, "utf8"),
-        (Code::Incomplete, "incomplete"),
-        (Code::Http, "http"),
-        (Code::Storage, "storage"),
-        (Code::Auth, "auth"),
-        (Code::Forbidden, "forbidden"),
-        (Code::Busy, "busy"),
+    /// Every code.
+    pub(crate) const ALL: [Code; 10] = [
+        Code::Syntax,
+        Code::UnknownVerb,
+        Code::TooLong,
+        Code::Utf8,
+        Code::Incomplete,
+        Code::Http,
+        Code::Storage,
+        Code::Auth,
+        Code::Forbidden,
+        Code::Busy,
     ];
 
     /// The name of the code in a reply.
     pub fn as_str(self) -> &'static str {
-        Code::NAMES[self as usize].1
-    }
-
-    /// The code with this name.
-    pub(crate) fn from_name(name: &str) -> Option<Code> {
-        Code::NAMES.into_iter().find(|(_, known)| *known == name).map(|(code, _)| code)
+        match self {
+            Code::Syntax => "syntax",
+            Code::UnknownVerb => "unknown-verb",
+            Code::TooLong => "too-long",
+            Code::Utf8 => "utf8",
+            Code::Incomplete => "incomplete",
+            Code::Http => "http",
+            Code::Storage => "storage",
+            Code::Auth => "auth",
+            Code::Forbidden => "forbidden",
+            Code::Busy => "busy",
+        }
     }
 }
 

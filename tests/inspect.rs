@@ -47,7 +47,7 @@ fn export(directory: &Path) -> (String, Vec<String>, u64) {
 /// The pairs in exported lines.
 fn pairs(lines: &str) -> BTreeMap<String, String> {
     let decode = |line: &str| match kvs::protocol::decode_request(line.as_bytes()) {
-        Ok(kvs::protocol::Request::Set(key, value)) => (key.into_owned(), value.into_owned()),
+        Ok(kvs::protocol::Request::Set { key, value }) => (key.into_owned(), value.into_owned()),
         other => panic!("{other:?}"),
     };
     lines.lines().map(decode).collect()

@@ -306,7 +306,7 @@ fn list_keys(line: &Line, prefix: &str) -> Result<(), Failure> {
 /// A JSON string for a key that the protocol quotes.
 fn quoted(key: &str) -> String {
     let mut line = Vec::new();
-    encode_request(&Request::Get(key.into()), &mut line);
+    encode_request(&Request::Get { key: key.into() }, &mut line);
     String::from_utf8_lossy(&line[b"GET ".len()..]).trim_end().to_owned()
 }
 
@@ -319,13 +319,13 @@ fn dump(line: &Line) -> Result<(), Failure> {
         let page = client.scan(cursor.as_deref())?;
         let mut gets = Vec::new();
         for key in &page.keys {
-            encode_request(&Request::Get(key.into()), &mut gets);
+            encode_request(&Request::Get { key: key.into() }, &mut gets);
         }
         client.pipeline(&gets, |nth, reply| match decode_reply(reply)? {
             Reply::Value(value) => {
                 let mut set = Vec::new();
                 let (key, value) = (page.keys[nth].as_str().into(), value.into());
-                encode_request(&Request::Set(key, value), &mut set);
+                encode_request(&Request::Set { key, value }, &mut set);
                 out.write_all(&set).map_err(print_failure)
             }
             Reply::NotFound => Ok(()),

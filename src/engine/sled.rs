@@ -218,7 +218,7 @@ pub(super) fn export(
             Ok((key, value)) => {
                 line.clear();
                 let (key, value) = (key.into(), value.into());
-                encode_request(&Request::Set(key, value), &mut line);
+                encode_request(&Request::Set { key, value }, &mut line);
                 out.write_all(&line).map_err(KvsError::io("cannot write the export"))?;
             }
             Err(error) => {

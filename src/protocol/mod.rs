@@ -46,7 +46,7 @@ mod request;
 mod token;
 
 pub use self::reply::{Fault, Reply, decode_reply, encode_reply};
-pub(crate) use self::request::begins_like_http;
+pub(crate) use self::request::decode_beginning;
 pub use self::request::{Request, decode_request, encode_request};
 pub use crate::error::Code;
 

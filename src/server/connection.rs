@@ -170,7 +170,7 @@ impl<S: Socket> Connection<S> {
         // A single line gains nothing from prefetching.
         if lines.len() > 1 {
             let keys = lines.iter().filter_map(|line| match &line.request {
-                Ok(Request::Get(key)) => Some(key.as_ref()),
+                Ok(Request::Get { key }) => Some(key.as_ref()),
                 _ => None,
             });
             executor.engine.prefetch(&keys.collect::<Vec<_>>());

@@ -106,24 +106,24 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
             Request::Quit => return Action::ReplyAndClose(Reply::Ok),
             Request::Ping => Ok(Reply::Pong),
             Request::Help => Ok(Reply::Help(HELP.to_owned())),
-            Request::Auth(token) => Ok(self.authenticate(&token, authenticated)),
+            Request::Auth { token } => Ok(self.authenticate(&token, authenticated)),
             _ if !*authenticated => {
                 let message = "this server has a secret; send it first with AUTH token";
                 Ok(fault(Code::Auth, message))
             }
-            Request::Get(key) => {
+            Request::Get { key } => {
                 let value = self.engine.get(key.into_owned());
                 value.map(|value| value.map_or(Reply::NotFound, Reply::Value))
             }
-            Request::Set(key, value) => {
+            Request::Set { key, value } => {
                 let set = self.engine.set_str(&key, &value);
                 set.map(|()| self.note_write())
             }
-            Request::Remove(key) => {
+            Request::Remove { key } => {
                 let removed = self.engine.remove(key.into_owned());
                 removed.map(|()| self.note_write())
             }
-            Request::Scan(cursor) => {
+            Request::Scan { cursor } => {
                 let page = self.engine.scan(cursor.as_deref());
                 page.map(|page| Reply::Keys { next: page.next, keys: page.keys })
             }

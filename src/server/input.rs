@@ -15,7 +15,7 @@
 
 use std::io::BufRead;
 
-use crate::protocol::{Code, Fault, LineEnding, Request, begins_like_http, decode_request};
+use crate::protocol::{Code, Fault, LineEnding, Request, decode_beginning, decode_request};
 
 /// A decoded line.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Position {
     /// Starts to skip a line, of which `line` is the first part, if it is too long.
     fn note_length(&mut self, line: &[u8], limit: usize) {
         if self.skipping.is_none() && line.len() > limit {
-            self.skipping = Some(begins_like_http(&line[..=limit]));
+            self.skipping = Some(decode_beginning(&line[..=limit]).is_some());
         }
     }
 }

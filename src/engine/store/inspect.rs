@@ -138,7 +138,7 @@ impl KvStore {
                 line.clear();
                 let text = |bytes| String::from_utf8_lossy(bytes);
                 let (key, value) = (text(record.key), text(record.value));
-                encode_request(&Request::Set(key, value), &mut line);
+                encode_request(&Request::Set { key, value }, &mut line);
                 out.write_all(&line).map_err(KvsError::io("cannot write the export"))?;
             }
             Ok(())
