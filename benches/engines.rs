@@ -119,22 +119,14 @@ fn writes(criterion: &mut Criterion) {
 
 /// Measures reads.
 fn reads(criterion: &mut Criterion) {
-    row(
-        criterion,
-        "get",
-        |_, nth| any_key(nth),
-        |engine, key| {
-            let value = engine.get(key).unwrap();
-            assert_eq!(value.as_ref().map(String::len), Some(VALUE_BYTES));
-            value
-        },
-    );
-    row(
-        criterion,
-        "get, missing key",
-        |_, nth| new_key(nth),
-        |engine, key| assert_eq!(engine.get(key).unwrap(), None),
-    );
+    let get = |engine: &dyn KvsEngine, key| {
+        let value = engine.get(key).unwrap();
+        assert_eq!(value.as_ref().map(String::len), Some(VALUE_BYTES));
+        value
+    };
+    let get_nothing = |engine: &dyn KvsEngine, key| assert_eq!(engine.get(key).unwrap(), None);
+    row(criterion, "get", |_, nth| any_key(nth), get);
+    row(criterion, "get, missing key", |_, nth| new_key(nth), get_nothing);
 }
 
 /// Measures opening a store that was closed. Closing it is not timed.

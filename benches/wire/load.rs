@@ -2,7 +2,6 @@
 //! median of the rounds.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::Result;
@@ -33,25 +32,6 @@ pub(crate) struct Round {
     pub(crate) p99: f64,
 }
 
-/// A connection that waits for the replies of a batch.
-struct Busy<'a> {
-    /// The connection.
-    stream: TcpStream,
-    /// The batch.
-    batch: &'a Batch,
-    /// The time when it was sent.
-    sent: Instant,
-}
-
-impl<'a> Busy<'a> {
-    /// Sends a batch.
-    fn send(mut stream: TcpStream, batch: &'a Batch) -> Result<Busy<'a>> {
-        let sent = Instant::now();
-        stream.write_all(&batch.request)?;
-        Ok(Busy { stream, batch, sent })
-    }
-}
-
 /// Makes batches of requests for keys that are chosen uniformly. All servers get
 /// the same sequence.
 fn prepare(server: &Server<'_>, verb: Verb, data: &Data, depth: usize) -> Vec<Batch> {
@@ -59,10 +39,8 @@ fn prepare(server: &Server<'_>, verb: Verb, data: &Data, depth: usize) -> Vec<Ba
     let mut batches = Vec::new();
     let mut bytes = 0;
     while batches.len() < PREPARED_BATCHES && bytes < PREPARED_BYTES {
-        let mut batch = Batch::default();
-        for _ in 0..depth {
-            batch.push(server.peer, verb, random.below(data.keys), data);
-        }
+        let keys = (0..depth).map(|_| random.below(data.keys));
+        let batch = server.peer.batch(verb, data, keys);
         bytes += batch.request.len() + batch.reply.len();
         batches.push(batch);
     }
@@ -83,21 +61,22 @@ fn round(
     let mut latencies = Vec::new();
     let begun = Instant::now();
     let mut all = Vec::new();
-    for stream in streams {
-        all.push(Busy::send(stream, next_batch()?)?);
+    for mut stream in streams {
+        let (batch, sent) = (next_batch()?, Instant::now());
+        stream.write_all(&batch.request)?;
+        all.push((stream, batch, sent));
     }
     while latencies.is_empty() || begun.elapsed() < time {
-        for busy in &mut all {
-            busy.batch.receive(&mut busy.stream, &mut buffer)?;
-            latencies.push(busy.sent.elapsed().as_nanos() as f64 / 1e3);
-            busy.batch = next_batch()?;
-            busy.sent = Instant::now();
-            busy.stream.write_all(&busy.batch.request)?;
+        for (stream, batch, sent) in &mut all {
+            batch.receive(stream, &mut buffer)?;
+            latencies.push(sent.elapsed().as_nanos() as f64 / 1e3);
+            (*batch, *sent) = (next_batch()?, Instant::now());
+            stream.write_all(&batch.request)?;
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    for busy in &mut all {
-        busy.batch.receive(&mut busy.stream, &mut buffer)?;
+    for (stream, batch, _) in &mut all {
+        batch.receive(stream, &mut buffer)?;
     }
     latencies.sort_by(f64::total_cmp);
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];

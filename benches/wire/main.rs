@@ -27,7 +27,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use load::{ROUNDS, Shape, compare};
+use load::{ROUNDS, Round, Shape, compare};
 use peer::{Data, Peer, Server, Verb, peers};
 
 /// Any failure of a server or of the system ends the bench.
@@ -69,32 +69,28 @@ struct Section {
     idle: usize,
 }
 
-/// A section without idle connections.
+/// A section.
 const fn section(
     name: &'static str,
     fsync: &'static str,
     verb: Verb,
     data: &'static Data,
     shapes: &'static [Shape],
+    idle: usize,
 ) -> Section {
-    Section { name, fsync, verb, data, shapes, idle: 0 }
-}
-
-/// A section on small values with idle connections.
-const fn beside_idle(name: &'static str, verb: Verb) -> Section {
-    Section { name, fsync: "everysec", verb, data: &SMALL, shapes: TWO_SHAPES, idle: IDLE }
+    Section { name, fsync, verb, data, shapes, idle }
 }
 
 /// All sections, in the order of the report.
 const SECTIONS: &[Section] = &[
-    section("SET always", "always", Verb::Set, &SMALL, ALL_SHAPES),
-    section("SET everysec", "everysec", Verb::Set, &SMALL, ALL_SHAPES),
-    section("GET", "everysec", Verb::Get, &SMALL, ALL_SHAPES),
-    section("GET, data 4 times the cache", "everysec", Verb::Get, &PAST_CACHE, TWO_SHAPES),
-    section("SET everysec, 1 MiB", "everysec", Verb::Set, &LARGE, FEW),
-    section("GET, 1 MiB", "everysec", Verb::Get, &LARGE, FEW),
-    beside_idle("GET beside idle", Verb::Get),
-    beside_idle("SET everysec beside idle", Verb::Set),
+    section("SET always", "always", Verb::Set, &SMALL, ALL_SHAPES, 0),
+    section("SET everysec", "everysec", Verb::Set, &SMALL, ALL_SHAPES, 0),
+    section("GET", "everysec", Verb::Get, &SMALL, ALL_SHAPES, 0),
+    section("GET, data 4 times the cache", "everysec", Verb::Get, &PAST_CACHE, TWO_SHAPES, 0),
+    section("SET everysec, 1 MiB", "everysec", Verb::Set, &LARGE, FEW, 0),
+    section("GET, 1 MiB", "everysec", Verb::Get, &LARGE, FEW, 0),
+    section("GET beside idle", "everysec", Verb::Get, &SMALL, TWO_SHAPES, IDLE),
+    section("SET everysec beside idle", "everysec", Verb::Set, &SMALL, TWO_SHAPES, IDLE),
 ];
 
 impl Section {
@@ -114,19 +110,16 @@ impl Section {
                 servers.push(Server::start(peer, self.fsync, self.data, self.idle)?);
             }
         }
-        for &shape in self.shapes {
+        for &(connections, depth) in self.shapes {
+            let shape = (connections, depth);
             let rounds = compare(&servers, self.verb, self.data, shape, time)?;
             for (server, round) in servers.iter().zip(rounds) {
+                let Round { rate, median, p99 } = round;
+                let (name, idle) = (server.peer.name, server.idle.len());
                 let line = format!(
-                    "{:28}\t{:2} x {:2}\t{:8}\t{:4} idle\t{:8.0}/s\t{:7.0} us\t{:7.0} us",
-                    self.name,
-                    shape.0,
-                    shape.1,
-                    server.peer.name,
-                    server.idle.len(),
-                    round.rate,
-                    round.median,
-                    round.p99
+                    "{:28}\t{connections:2} x {depth:2}\t{name:8}\t{idle:4} idle\t\
+                     {rate:8.0}/s\t{median:8.1} us\t{p99:8.1} us",
+                    self.name
                 );
                 println!("{line}");
                 report.push(line);

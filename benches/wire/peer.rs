@@ -65,27 +65,34 @@ pub(crate) struct Batch {
     pub(crate) reply: Vec<u8>,
 }
 
-impl Batch {
-    /// Appends a request that succeeds.
-    pub(crate) fn push(&mut self, peer: &Peer, verb: Verb, key: u64, data: &Data) {
+impl Peer {
+    /// Makes requests for these keys. All of them succeed.
+    pub(crate) fn batch(&self, verb: Verb, data: &Data, keys: impl Iterator<Item = u64>) -> Batch {
+        let mut batch = Batch::default();
         let len = data.value_bytes;
-        let value = format!("{key:012}") + &"v".repeat(len - 12);
-        let (request, reply) = match (verb, peer.is_redis) {
-            (Verb::Set, false) => (format!("SET key:{key:012} {value}\n"), "OK\n".to_owned()),
-            (Verb::Get, false) => (format!("GET key:{key:012}\n"), format!("VALUE {value}\n")),
-            (Verb::Set, true) => (
-                format!("*3\r\n$3\r\nSET\r\n$16\r\nkey:{key:012}\r\n${len}\r\n{value}\r\n"),
-                "+OK\r\n".to_owned(),
-            ),
-            (Verb::Get, true) => (
-                format!("*2\r\n$3\r\nGET\r\n$16\r\nkey:{key:012}\r\n"),
-                format!("${len}\r\n{value}\r\n"),
-            ),
-        };
-        self.request.extend_from_slice(request.as_bytes());
-        self.reply.extend_from_slice(reply.as_bytes());
+        for key in keys {
+            let key = format!("{key:012}");
+            let value = key.clone() + &"v".repeat(len - key.len());
+            let (request, reply) = match (verb, self.is_redis) {
+                (Verb::Set, false) => (format!("SET key:{key} {value}\n"), "OK\n".to_owned()),
+                (Verb::Get, false) => (format!("GET key:{key}\n"), format!("VALUE {value}\n")),
+                (Verb::Set, true) => (
+                    format!("*3\r\n$3\r\nSET\r\n$16\r\nkey:{key}\r\n${len}\r\n{value}\r\n"),
+                    "+OK\r\n".to_owned(),
+                ),
+                (Verb::Get, true) => (
+                    format!("*2\r\n$3\r\nGET\r\n$16\r\nkey:{key}\r\n"),
+                    format!("${len}\r\n{value}\r\n"),
+                ),
+            };
+            batch.request.extend_from_slice(request.as_bytes());
+            batch.reply.extend_from_slice(reply.as_bytes());
+        }
+        batch
     }
+}
 
+impl Batch {
     /// Reads until all replies have come. Any other byte is an error.
     pub(crate) fn receive(&self, stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
         let mut rest = &self.reply[..];
@@ -179,7 +186,7 @@ impl<'a> Server<'a> {
         let step = (LOAD_BYTES / data.value_bytes).max(1);
         for first in (0..data.keys).step_by(step) {
             let keys = (first..data.keys).take(step);
-            self.ask(&mut stream, Verb::Set, keys, data)?;
+            ask(&mut stream, &self.peer.batch(Verb::Set, data, keys))?;
         }
         Ok(())
     }
@@ -187,25 +194,18 @@ impl<'a> Server<'a> {
     /// Opens idle connections. Each gets one answer first, so the server has
     /// accepted it.
     fn add_idle(&mut self, count: usize, data: &Data) -> Result<()> {
+        let batch = self.peer.batch(Verb::Get, data, 0..1);
         for _ in 0..count {
             let mut stream = self.connect()?;
-            self.ask(&mut stream, Verb::Get, 0..1, data)?;
+            ask(&mut stream, &batch)?;
             self.idle.push(stream);
         }
         Ok(())
     }
+}
 
-    /// Sends a batch of requests for these keys, and waits for the replies.
-    fn ask(
-        &self,
-        stream: &mut TcpStream,
-        verb: Verb,
-        keys: impl Iterator<Item = u64>,
-        data: &Data,
-    ) -> Result<()> {
-        let mut batch = Batch::default();
-        keys.for_each(|key| batch.push(self.peer, verb, key, data));
-        stream.write_all(&batch.request)?;
-        batch.receive(stream, &mut [0; 4 << 10])
-    }
+/// Sends a batch, and waits for its replies.
+fn ask(stream: &mut TcpStream, batch: &Batch) -> Result<()> {
+    stream.write_all(&batch.request)?;
+    batch.receive(stream, &mut [0; 4 << 10])
 }
