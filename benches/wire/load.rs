@@ -86,8 +86,8 @@ fn round(
 
 /// Runs a load on each server by turns, and returns the median round of each.
 ///
-/// Every second pass has the opposite order, because a server may still sync its
-/// writes when the round of the next one begins.
+/// Each pass begins with another server, so that every server has every place. A
+/// server may still sync its writes when the next one begins.
 pub(crate) fn compare(
     servers: &[Server<'_>],
     verb: Verb,
@@ -100,7 +100,7 @@ pub(crate) fn compare(
     let mut rounds = vec![Vec::new(); servers.len()];
     for pass in 0..ROUNDS {
         for step in 0..servers.len() {
-            let turn = if pass % 2 == 0 { step } else { servers.len() - 1 - step };
+            let turn = (pass + step) % servers.len();
             rounds[turn].push(round(&servers[turn], &batches[turn], shape, time)?);
         }
     }
