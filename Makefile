@@ -30,7 +30,7 @@ check: ## check format, lints, documentation, benches, and the build without sle
 
 bench: ## benchmark against sled and Redis, and write docs/figures.md
 	$(CARGO) bench --bench engines
-	$(CARGO) bench --bench wire
+	ulimit -n 4096; $(CARGO) bench --bench wire
 	$(CARGO) bench --bench figures
 
 pauses: ## write millions of records; report the slowest call, disk and memory

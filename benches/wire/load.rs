@@ -1,180 +1,114 @@
-//! The load: batches that are written out beforehand, rounds that send them,
-//! and the median of what the rounds have shown.
+//! The load: batches that are made in advance, rounds that send them, and the
+//! median of the rounds.
 
-use std::fmt;
 use std::io::Write;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::peer::{Batch, Data, Peer, Server, Verb};
+use crate::peer::{Batch, Data, Server, Verb};
+use crate::random::Random;
 
-/// Rounds of each server for a row: odd, so that one of them is the median, and
-/// many short ones, so that whatever else the machine does meets all servers.
+/// Rounds of each server for a row. The number is odd, so that one round is the
+/// median. Many short rounds spread other activity of the machine over all servers.
 pub(crate) const ROUNDS: usize = 11;
-/// Batches that are written out before a round at the most, so that the round
-/// itself only sends them: making requests must not be what is measured.
+/// Batches that are made before a row at most. Making them must not be timed.
 const PREPARED_BATCHES: usize = 1024;
-/// Bytes of them at the most, about.
+/// Bytes of these batches at most, about.
 const PREPARED_BYTES: usize = 32 << 20;
-/// Bytes that are read at a time.
+/// Bytes of one read.
 const READ_BYTES: usize = 256 << 10;
 
-/// How much is under way at a time.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    /// Connections.
-    connections: usize,
-    /// Requests of each.
-    depth: usize,
-}
+/// Connections, and pipelined requests of each.
+pub(crate) type Shape = (usize, usize);
 
-impl Shape {
-    /// So many connections, and requests of each.
-    pub(crate) const fn new(connections: usize, depth: usize) -> Shape {
-        Shape { connections, depth }
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} x {}", self.connections, self.depth)
-    }
-}
-
-/// What a row asks of a server.
-pub(crate) struct Load {
-    /// How many of a hundred requests are GETs.
-    pub(crate) reads: u64,
-    /// The keys, which are chosen all alike.
-    pub(crate) data: &'static Data,
-    /// How much is under way.
-    pub(crate) shape: Shape,
-}
-
-impl Load {
-    /// Batches of requests, the same for each server.
-    fn prepare(&self, peer: Peer) -> Vec<Batch> {
-        let mut random = 88_172_645_463_325_252_u64;
-        let mut batches = Vec::new();
-        let mut bytes = 0;
-        while batches.len() < PREPARED_BATCHES && bytes < PREPARED_BYTES {
-            let mut batch = Batch::default();
-            for _ in 0..self.shape.depth {
-                let is_read = next(&mut random) % 100 < self.reads;
-                let verb = if is_read { Verb::Get } else { Verb::Set };
-                batch.push(peer, verb, next(&mut random) % self.data.keys, self.data);
-            }
-            bytes += batch.request.len() + batch.reply.len();
-            batches.push(batch);
-        }
-        batches
-    }
-}
-
-/// The next of a pseudo-random sequence (xorshift64*, Vigna 2016).
-fn next(state: &mut u64) -> u64 {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
-}
-
-/// What a round has shown.
+/// What a round has measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Round {
-    /// Requests a second.
+    /// Requests per second.
     pub(crate) rate: f64,
-    /// The latency of a batch, median and 99th percentile, in microseconds.
-    pub(crate) micros: (f64, f64),
+    /// Median latency of a batch, in microseconds.
+    pub(crate) median: f64,
+    /// 99th percentile of this latency.
+    pub(crate) p99: f64,
 }
 
-/// A connection with a batch under way.
-struct Busy<'a> {
-    /// The connection.
-    stream: TcpStream,
-    /// The batch.
-    batch: &'a Batch,
-    /// When it was sent.
-    sent: Instant,
-}
-
-impl<'a> Busy<'a> {
-    /// Sends a batch.
-    fn send(mut stream: TcpStream, batch: &'a Batch) -> Result<Busy<'a>> {
-        let sent = Instant::now();
-        stream.write_all(&batch.request)?;
-        Ok(Busy { stream, batch, sent })
+/// Makes batches of requests for keys that are chosen uniformly. All servers get
+/// the same sequence.
+fn prepare(server: &Server<'_>, verb: Verb, data: &Data, depth: usize) -> Vec<Batch> {
+    let mut random = Random::new(1);
+    let mut batches = Vec::new();
+    let mut bytes = 0;
+    while batches.len() < PREPARED_BATCHES && bytes < PREPARED_BYTES {
+        let keys = (0..depth).map(|_| random.below(data.keys));
+        let batch = server.peer.batch(verb, data, keys);
+        bytes += batch.request.len() + batch.reply.len();
+        batches.push(batch);
     }
+    batches
 }
 
-/// Runs one load on one server for a while.
-fn round(server: &Server, batches: &[Batch], shape: Shape, time: Duration) -> Result<Round> {
-    let streams = (0..shape.connections).map(|_| server.connect());
-    let streams = streams.collect::<Result<Vec<_>>>()?;
-    let mut buffer = vec![0; READ_BYTES];
-    let mut latencies = Vec::new();
+/// Sends batches to one server for a while.
+fn round(
+    server: &Server<'_>,
+    batches: &[Batch],
+    (connections, depth): Shape,
+    time: Duration,
+) -> Result<Round> {
+    let streams = (0..connections).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     let mut batches = batches.iter().cycle();
     let mut next_batch = || batches.next().ok_or("no batches");
+    let mut buffer = vec![0; READ_BYTES];
+    let mut latencies = Vec::new();
     let begun = Instant::now();
     let mut all = Vec::new();
-    for stream in streams {
-        all.push(Busy::send(stream, next_batch()?)?);
+    for mut stream in streams {
+        let (batch, sent) = (next_batch()?, Instant::now());
+        stream.write_all(&batch.request)?;
+        all.push((stream, batch, sent));
     }
     while latencies.is_empty() || begun.elapsed() < time {
-        for busy in &mut all {
-            busy.batch.receive(&mut busy.stream, &mut buffer)?;
-            latencies.push(busy.sent.elapsed().as_nanos() as f64 / 1e3);
-            busy.batch = next_batch()?;
-            busy.sent = Instant::now();
-            busy.stream.write_all(&busy.batch.request)?;
+        for (stream, batch, sent) in &mut all {
+            batch.receive(stream, &mut buffer)?;
+            latencies.push(sent.elapsed().as_nanos() as f64 / 1e3);
+            (*batch, *sent) = (next_batch()?, Instant::now());
+            stream.write_all(&batch.request)?;
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    for busy in &mut all {
-        busy.batch.receive(&mut busy.stream, &mut buffer)?;
+    for (stream, batch, _) in &mut all {
+        batch.receive(stream, &mut buffer)?;
     }
-    Ok(Round::new(latencies, shape.depth, seconds))
+    latencies.sort_by(f64::total_cmp);
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    let rate = (latencies.len() * depth) as f64 / seconds;
+    Ok(Round { rate, median: at(0.5), p99: at(0.99) })
 }
 
-impl Round {
-    /// What so many batches in so many seconds are.
-    fn new(mut latencies: Vec<f64>, depth: usize, seconds: f64) -> Round {
-        latencies.sort_by(f64::total_cmp);
-        let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
-        let rate = (latencies.len() * depth) as f64 / seconds;
-        Round { rate, micros: (at(0.5), at(0.99)) }
-    }
-}
-
-/// Runs a load on each server in turn, several times; the rounds of each.
+/// Runs a load on each server by turns, and returns the median round of each.
 ///
-/// Every other time the order is turned round, as a server may still be syncing
-/// what it was given when the next one's round begins.
-pub(crate) fn compare(servers: &[Server], load: &Load, time: Duration) -> Result<Vec<Vec<Round>>> {
-    let batches: Vec<_> = servers.iter().map(|server| load.prepare(server.peer)).collect();
+/// Each pass begins with another server, so that every server has every place. A
+/// server may still sync its writes when the next one begins.
+pub(crate) fn compare(
+    servers: &[Server<'_>],
+    verb: Verb,
+    data: &Data,
+    shape: Shape,
+    time: Duration,
+) -> Result<Vec<Round>> {
+    let batches: Vec<_> =
+        servers.iter().map(|server| prepare(server, verb, data, shape.1)).collect();
     let mut rounds = vec![Vec::new(); servers.len()];
-    for nth in 0..ROUNDS {
+    for pass in 0..ROUNDS {
         for step in 0..servers.len() {
-            let turn = if nth % 2 == 0 { step } else { servers.len() - 1 - step };
-            rounds[turn].push(round(&servers[turn], &batches[turn], load.shape, time)?);
+            let turn = (pass + step) % servers.len();
+            rounds[turn].push(round(&servers[turn], &batches[turn], shape, time)?);
         }
     }
-    Ok(rounds)
+    Ok(rounds.into_iter().map(median).collect())
 }
 
 /// The round with the median rate.
-pub(crate) fn median(rounds: &[Round]) -> Round {
-    let mut rounds = rounds.to_vec();
+fn median(mut rounds: Vec<Round>) -> Round {
     rounds.sort_by(|a, b| a.rate.total_cmp(&b.rate));
     rounds[rounds.len() / 2]
-}
-
-/// The percentage of its rate that a server has lost `with` something: the
-/// median over the pairs of rounds, as the two of a pair ran one after the other.
-pub(crate) fn loss(without: &[Round], with: &[Round]) -> f64 {
-    let pairs = without.iter().zip(with);
-    let mut losses: Vec<f64> = pairs.map(|(a, b)| 100.0 * (1.0 - b.rate / a.rate)).collect();
-    losses.sort_by(f64::total_cmp);
-    losses[losses.len() / 2]
 }

@@ -1,57 +1,62 @@
-//! The two servers: how each is started and loaded, and what it is sent and
-//! answers.
+//! The servers: which ones take part, how each is started, and its protocol.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::ffi::OsString;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// How long a server may take to start or to answer.
+/// The time that a server has to start or to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of values that one batch loads, about.
+/// Bytes of values in one batch while keys are loaded, about.
 const LOAD_BYTES: usize = 16 << 10;
 
-/// What is asked.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What a request does.
+#[derive(Clone, Copy)]
 pub(crate) enum Verb {
-    /// Set a key.
+    /// Sets a key.
     Set,
-    /// Get one.
+    /// Gets a key.
     Get,
 }
 
-/// Keys and values: key n has a value that tells it from the others.
+/// The pairs that a section loads. Each key has a value of its own.
 pub(crate) struct Data {
-    /// How many keys.
+    /// Number of keys.
     pub(crate) keys: u64,
-    /// Bytes of each value, 12 at the least.
+    /// Bytes of each value, at least 12.
     pub(crate) value_bytes: usize,
-    /// What kvs-server has to be told for it.
+    /// Flags that kvs-server needs for this data.
     pub(crate) kvs_flags: &'static [&'static str],
 }
 
-impl Data {
-    /// The value of a key.
-    fn value(&self, key: u64) -> String {
-        let mut value = format!("{key:012}");
-        value.extend(std::iter::repeat_n('v', self.value_bytes - value.len()));
-        value
+/// A program that takes part.
+pub(crate) struct Peer {
+    /// Its name in the report.
+    pub(crate) name: &'static str,
+    /// Its executable.
+    program: OsString,
+    /// True if it is redis-server, which speaks RESP and has flags of its own.
+    is_redis: bool,
+}
+
+/// The programs that take part: kvs-server of this build, the one that
+/// `KVS_BASELINE` names, and redis-server if it is installed.
+pub(crate) fn peers() -> Vec<Peer> {
+    let kvs = OsString::from(env!("CARGO_BIN_EXE_kvs-server"));
+    let mut peers = vec![Peer { name: "kvs", program: kvs, is_redis: false }];
+    if let Some(program) = std::env::var_os("KVS_BASELINE") {
+        peers.push(Peer { name: "baseline", program, is_redis: false });
     }
+    if Command::new("redis-server").arg("--version").output().is_ok() {
+        peers.push(Peer { name: "Redis", program: "redis-server".into(), is_redis: true });
+    }
+    peers
 }
 
-/// Which server speaks, and so which protocol.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// kvs-server.
-    Kvs,
-    /// redis-server, in RESP (redis.io, "Redis serialization protocol").
-    Redis,
-}
-
-/// Requests that are sent together, and what has to come back.
+/// Requests that are sent together, and the replies that must come back.
 #[derive(Default)]
 pub(crate) struct Batch {
     /// The requests.
@@ -60,36 +65,41 @@ pub(crate) struct Batch {
     pub(crate) reply: Vec<u8>,
 }
 
-impl Batch {
-    /// Adds a request that succeeds.
-    pub(crate) fn push(&mut self, peer: Peer, verb: Verb, key: u64, data: &Data) {
-        let value = data.value(key);
-        let len = value.len();
-        let (request, reply) = match (peer, verb) {
-            (Peer::Kvs, Verb::Set) => (format!("SET key:{key:012} {value}\n"), "OK\n".to_owned()),
-            (Peer::Kvs, Verb::Get) => (format!("GET key:{key:012}\n"), format!("VALUE {value}\n")),
-            (Peer::Redis, Verb::Set) => (
-                format!("*3\r\n$3\r\nSET\r\n$16\r\nkey:{key:012}\r\n${len}\r\n{value}\r\n"),
-                "+OK\r\n".to_owned(),
-            ),
-            (Peer::Redis, Verb::Get) => (
-                format!("*2\r\n$3\r\nGET\r\n$16\r\nkey:{key:012}\r\n"),
-                format!("${len}\r\n{value}\r\n"),
-            ),
-        };
-        self.request.extend_from_slice(request.as_bytes());
-        self.reply.extend_from_slice(reply.as_bytes());
+impl Peer {
+    /// Makes requests for these keys. All of them succeed.
+    pub(crate) fn batch(&self, verb: Verb, data: &Data, keys: impl Iterator<Item = u64>) -> Batch {
+        let mut batch = Batch::default();
+        let len = data.value_bytes;
+        for key in keys {
+            let key = format!("{key:012}");
+            let value = key.clone() + &"v".repeat(len - key.len());
+            let (request, reply) = match (verb, self.is_redis) {
+                (Verb::Set, false) => (format!("SET key:{key} {value}\n"), "OK\n".to_owned()),
+                (Verb::Get, false) => (format!("GET key:{key}\n"), format!("VALUE {value}\n")),
+                (Verb::Set, true) => (
+                    format!("*3\r\n$3\r\nSET\r\n$16\r\nkey:{key}\r\n${len}\r\n{value}\r\n"),
+                    "+OK\r\n".to_owned(),
+                ),
+                (Verb::Get, true) => (
+                    format!("*2\r\n$3\r\nGET\r\n$16\r\nkey:{key}\r\n"),
+                    format!("${len}\r\n{value}\r\n"),
+                ),
+            };
+            batch.request.extend_from_slice(request.as_bytes());
+            batch.reply.extend_from_slice(reply.as_bytes());
+        }
+        batch
     }
+}
 
-    /// Reads until the replies have come; fails on any other byte.
+impl Batch {
+    /// Reads until all replies have come. Any other byte is an error.
     pub(crate) fn receive(&self, stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
         let mut rest = &self.reply[..];
         while !rest.is_empty() {
             let len = stream.read(buffer)?;
-            let bytes = &buffer[..len];
-            rest = rest.strip_prefix(bytes).filter(|_| len > 0).ok_or_else(|| {
-                let shown = &bytes[..len.min(200)];
-                format!("a wrong reply: {}", String::from_utf8_lossy(shown).escape_debug())
+            rest = rest.strip_prefix(&buffer[..len]).filter(|_| len > 0).ok_or_else(|| {
+                format!("a wrong reply: {}", buffer[..len.min(200)].escape_ascii())
             })?;
         }
         Ok(())
@@ -97,79 +107,71 @@ impl Batch {
 }
 
 /// A server that runs until it is dropped.
-pub(crate) struct Server {
+pub(crate) struct Server<'a> {
+    /// What it runs.
+    pub(crate) peer: &'a Peer,
+    /// Connections that stay open and do nothing.
+    pub(crate) idle: Vec<TcpStream>,
+    /// The address that it listens on.
+    addr: SocketAddr,
     /// Its process.
     child: Child,
-    /// Its data.
+    /// The directory of its data.
     _directory: tempfile::TempDir,
-    /// Where it listens.
-    addr: SocketAddr,
-    /// Which it is.
-    pub(crate) peer: Peer,
-    /// Connections that stay and do nothing.
-    idle: Vec<TcpStream>,
 }
 
-impl Drop for Server {
+impl Drop for Server<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Server {
-    /// A process as a server, which is killed from here on if it does not start.
-    fn new(child: Child, directory: tempfile::TempDir, addr: SocketAddr, peer: Peer) -> Server {
-        Server { child, _directory: directory, addr, peer, idle: Vec::new() }
-    }
-
-    /// Starts a server with this policy; `None` where there is no Redis.
-    pub(crate) fn start(peer: Peer, fsync: &str, data: &Data) -> Result<Option<Server>> {
-        match peer {
-            Peer::Kvs => Server::kvs(fsync, data).map(Some),
-            Peer::Redis => Server::redis(fsync),
-        }
-    }
-
-    /// Starts kvs-server.
-    fn kvs(fsync: &str, data: &Data) -> Result<Server> {
+impl<'a> Server<'a> {
+    /// Starts a server with this fsync policy, loads the data, and opens so many
+    /// idle connections.
+    pub(crate) fn start(
+        peer: &'a Peer,
+        fsync: &str,
+        data: &Data,
+        idle: usize,
+    ) -> Result<Server<'a>> {
         let directory = tempfile::tempdir_in(".")?;
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let child = Command::new(env!("CARGO_BIN_EXE_kvs-server"))
-            .args(["--addr", &any_port.to_string(), "--fsync", fsync])
-            .args(data.kvs_flags)
-            .arg("--dir")
-            .arg(directory.path())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut server = Server::new(child, directory, any_port, Peer::Kvs);
-        let line = await_line(server.child.stderr.take(), " listening on ")?;
-        let addr = line.split(" listening on ").nth(1).and_then(|rest| rest.split(',').next());
-        server.addr = addr.ok_or("kvs-server told no address")?.parse()?;
+        // Redis does not choose a port itself. This one was free a moment ago.
+        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = Command::new(&peer.program);
+        if peer.is_redis {
+            command.args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()]);
+            command.args(["--save", "", "--appendonly", "yes", "--appendfsync", fsync]);
+        } else {
+            command.args(["--addr", &addr.to_string(), "--fsync", fsync]).args(data.kvs_flags);
+            command.env("KVS_LOG", "error");
+        }
+        command.arg("--dir").arg(directory.path()).stdout(Stdio::null());
+        let child = command.spawn()?;
+        let mut server = Server { peer, idle: Vec::new(), addr, child, _directory: directory };
+        server.wait_until_ready()?;
+        server.load(data)?;
+        server.add_idle(idle, data)?;
         Ok(server)
     }
 
-    /// Starts redis-server; `None` where there is none.
-    fn redis(fsync: &str) -> Result<Option<Server>> {
-        let directory = tempfile::tempdir_in(".")?;
-        // It takes no port 0, so one is found for it that was free just now.
-        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = Command::new("redis-server")
-            .args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", "yes", "--appendfsync", fsync, "--dir"])
-            .arg(directory.path())
-            .stdout(Stdio::piped())
-            .spawn();
-        let child = match child {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            child => child?,
-        };
-        let mut server = Server::new(child, directory, addr, Peer::Redis);
-        await_line(server.child.stdout.take(), "Ready to accept connections")?;
-        Ok(Some(server))
+    /// Waits until the server accepts connections.
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while let Err(error) = self.connect() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("{} did not start: {status}", self.peer.name).into());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
-    /// Connects.
+    /// Connects to the server.
     pub(crate) fn connect(&self) -> Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.addr, PATIENCE)?;
         stream.set_nodelay(true)?;
@@ -178,50 +180,32 @@ impl Server {
         Ok(stream)
     }
 
-    /// Sends a batch and awaits its replies.
-    fn exchange(&self, stream: &mut TcpStream, batch: &Batch) -> Result<()> {
-        stream.write_all(&batch.request)?;
-        batch.receive(stream, &mut [0; 4 << 10])
-    }
-
     /// Sets every key once.
-    pub(crate) fn load(&self, data: &Data) -> Result<()> {
+    fn load(&self, data: &Data) -> Result<()> {
         let mut stream = self.connect()?;
         let step = (LOAD_BYTES / data.value_bytes).max(1);
         for first in (0..data.keys).step_by(step) {
-            let mut batch = Batch::default();
-            (first..data.keys)
-                .take(step)
-                .for_each(|key| batch.push(self.peer, Verb::Set, key, data));
-            self.exchange(&mut stream, &batch)?;
+            let keys = (first..data.keys).take(step);
+            ask(&mut stream, &self.peer.batch(Verb::Set, data, keys))?;
         }
         Ok(())
     }
 
-    /// Adds idle connections. Each has had one answer, so the server knows of it.
-    pub(crate) fn add_idle(&mut self, count: usize, data: &Data) -> Result<()> {
-        let mut batch = Batch::default();
-        batch.push(self.peer, Verb::Get, 0, data);
+    /// Opens idle connections. Each gets one answer first, so the server has
+    /// accepted it.
+    fn add_idle(&mut self, count: usize, data: &Data) -> Result<()> {
+        let batch = self.peer.batch(Verb::Get, data, 0..1);
         for _ in 0..count {
             let mut stream = self.connect()?;
-            self.exchange(&mut stream, &batch)?;
+            ask(&mut stream, &batch)?;
             self.idle.push(stream);
         }
         Ok(())
     }
 }
 
-/// The first line with `text` in it. The later ones are read too, and dropped,
-/// as a full pipe would hold the server up.
-fn await_line(source: Option<impl Read + Send + 'static>, text: &'static str) -> Result<String> {
-    let source = BufReader::new(source.ok_or("the server's output is taken already")?);
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut lines = source.lines().map_while(|line| line.ok());
-        if let Some(line) = lines.find(|line| line.contains(text)) {
-            let _ = sender.send(line);
-        }
-        lines.for_each(drop);
-    });
-    receiver.recv_timeout(PATIENCE).map_err(|_| format!("a server did not print '{text}'").into())
+/// Sends a batch, and waits for its replies.
+fn ask(stream: &mut TcpStream, batch: &Batch) -> Result<()> {
+    stream.write_all(&batch.request)?;
+    batch.receive(stream, &mut [0; 4 << 10])
 }
