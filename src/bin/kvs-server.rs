@@ -12,7 +12,7 @@ mod common;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ Usage: kvs-server [FLAGS]            serve until SHUTDOWN, SIGINT, SIGTERM or SI
   -h, --help         print this help
   -V, -v, --version  print the version
 
-BYTES may end in K, M or G. If NO_COLOR is set, the log has no colours.
+BYTES may end in K, M or G.
 Without --auth-file, everybody who reaches the address can read, write and shut
 down. Nothing is encrypted, including the secret.
 
@@ -223,8 +223,7 @@ fn init_logger(flag: Option<Level>) -> Result<(), Failure> {
         }
         _ => Level::Info,
     };
-    let no_color = std::env::var_os("NO_COLOR");
-    logger::init(level, logger::is_coloured(io::stderr().is_terminal(), no_color.as_deref()));
+    logger::init(level);
     Ok(())
 }
 
