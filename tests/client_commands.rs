@@ -86,13 +86,13 @@ fn the_first_failed_line_is_named() {
     assert_eq!(good, printed("OK\nVALUE 1\nNOT_FOUND\n"));
     let bad = lines(&server, b"PING\n\nFOO\nPING\n");
     assert_eq!(bad.status, 1);
-    assert_eq!(bad.stderr, "error: line 3 was answered ERR\n");
+    assert_eq!(bad.stderr, "error: first ERR reply to line 3, 1 in total\n");
     assert_eq!(bad.stdout.lines().count(), 3);
     // The lines are read in several batches.
     let many = "SET a 1\n".repeat(20_000) + "\nFOO\nGET\nPING\nBAR";
     let ran = lines(&server, many.as_bytes());
     assert_eq!((ran.status, ran.stdout.lines().count()), (1, 20_003));
-    assert_eq!(ran.stderr, "error: 2 lines were answered ERR, first line 20002\n");
+    assert_eq!(ran.stderr, "error: first ERR reply to line 20002, 2 in total\n");
     assert_eq!(lines(&server, b""), printed(""));
 }
 
