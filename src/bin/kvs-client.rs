@@ -100,7 +100,8 @@ fn run() -> Result<(), Failure> {
     match words[..] {
         ["set", key, value] if !has("--stdin") => connect(&line)?.set(key, value)?,
         ["set", key] if has("--stdin") => {
-            let value = read_value()?;
+            let not_read = format!("cannot read UTF-8 from standard input; {BASE64_HINT}");
+            let value = io::read_to_string(io::stdin()).map_err(io_error(not_read))?;
             connect(&line)?.set(key, value)?;
         }
         ["get", key] => match connect(&line)?.get(key)? {
@@ -153,26 +154,19 @@ fn read_line() -> Result<Option<Line>, Failure> {
         match flag.as_str() {
             "-h" | "--help" => return Ok(print(HELP).map(|()| None)?),
             // After a command, `-v` is more likely to be meant as a value.
-            "-v" | "-V" if !line.words.is_empty() => return Err(unknown_flag(&args, &line)),
-            "-v" | "-V" | "--version" => return Ok(print(VERSION).map(|()| None)?),
+            "-v" | "-V" | "--version" if flag == "--version" || line.words.is_empty() => {
+                return Ok(print(VERSION).map(|()| None)?);
+            }
             "--addr" => line.addr = args.parsed_value(parse_addr)?,
             "--timeout" => line.timeout = args.parsed_value(parse_timeout)?,
             "--auth-file" => line.auth_file = Some(args.value()?.into()),
             "--stdin" | "--raw" | "--fail" => line.switches.push(flag),
             "-" if line.words.is_empty() => line.words.push(flag),
             "-" => return Err(format!("'-' is ambiguous: {STDIN_HINT}").into()),
-            _ => return Err(unknown_flag(&args, &line)),
+            _ => return Err(format!("{}; {DASHES_HINT}", args.unknown()).into()),
         }
     }
     Ok(Some(line))
-}
-
-/// The failure for an unknown flag. After a command it may be meant as a value.
-fn unknown_flag(args: &Lexer, line: &Line) -> Failure {
-    match line.words.is_empty() {
-        true => args.unknown().into(),
-        false => format!("{}; {DASHES_HINT}", args.unknown()).into(),
-    }
 }
 
 /// Checks the form `HOST:PORT`.
@@ -208,17 +202,6 @@ fn usage(line: &Line) -> Result<&'static str, String> {
         Some(switch) => Err(format!("{name} takes no {switch}; {DASHES_HINT}")),
         None => Ok(usage),
     }
-}
-
-/// Reads a value from stdin.
-fn read_value() -> Result<String, Failure> {
-    let mut value = Vec::new();
-    let read = io::stdin().lock().read_to_end(&mut value);
-    read.map_err(io_error("cannot read the value from standard input"))?;
-    String::from_utf8(value).map_err(|error| {
-        let at = error.utf8_error().valid_up_to() + 1;
-        failed(&[format!("the value is not UTF-8 from byte {at} on; {BASE64_HINT}")])
-    })
 }
 
 /// Connects and authenticates.
@@ -286,28 +269,31 @@ fn dump(line: &Line) -> Result<(), Failure> {
 }
 
 /// Sends the lines of stdin, pipelined, and prints the replies. A terminal gets a
-/// prompt. Without a terminal, an `ERR` reply is a failure in the end.
+/// prompt. Without a terminal, an `ERR` reply makes the program fail in the end.
 fn send_lines(line: &Line) -> Result<(), Failure> {
     let mut client = connect(line)?;
     let mut input = BufReader::with_capacity(64 << 10, io::stdin().lock());
     let mut out = BufWriter::new(io::stdout().lock());
     let is_terminal = io::stdin().is_terminal();
-    let (mut sent, mut answered, mut errors, mut first_error) = (0, 0, 0, 0);
-    let mut is_over = false;
+    let prompt = if is_terminal { "kvs> " } else { "" };
+    let (mut sent, mut answered) = (0, 0);
+    let (mut status, mut is_over) = (0, false);
     while !is_over {
-        if is_terminal {
-            let _ = io::stderr().write_all(b"kvs> ");
+        let _ = write!(io::stderr(), "{prompt}");
+        let lines = read_lines(&mut input).map_err(io_error("cannot read from standard input"))?;
+        if lines.last().is_some_and(|last| *last != b'\n') {
+            let reason = "it has no newline at its end, or is longer than any server accepts";
+            return Err(failed(&[format!("line {} was not sent: {reason}", sent + 1)]));
         }
-        let lines = match read_lines(&mut input, sent) {
-            Err(_) if errors > 0 => break,
-            lines => lines?,
-        };
         is_over = lines.is_empty();
+        if is_over && is_terminal {
+            let _ = writeln!(io::stderr());
+        }
         let exchanged = client.pipeline(&lines, |nth, reply| {
             answered = sent + nth + 1;
-            if reply.starts_with(b"ERR ") {
-                errors += 1;
-                first_error = if errors == 1 { answered } else { first_error };
+            if reply.starts_with(b"ERR ") && !is_terminal {
+                let _ = writeln!(io::stderr(), "error: line {answered} was answered ERR");
+                status = 1;
             }
             is_over = is_terminal && reply == b"OK" && ends_connection(&lines);
             out.write_all(&[reply, b"\n"].concat()).map_err(stdout_error)
@@ -319,29 +305,17 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
         })?;
         sent += lines.split_inclusive(|byte| *byte == b'\n').count();
     }
-    if errors == 0 || is_terminal {
-        return Ok(());
+    match status {
+        0 => Ok(()),
+        _ => Err(Failure { status, text: String::new() }),
     }
-    Err(failed(&[format!("first ERR reply to line {first_error}, {errors} in total")]))
 }
 
 /// Reads a line and the complete lines that are already in the buffer. Returns
 /// nothing at the end of the input.
-fn read_lines(
-    input: &mut BufReader<StdinLock<'_>>,
-    lines_before: usize,
-) -> Result<Vec<u8>, Failure> {
+fn read_lines(input: &mut BufReader<StdinLock<'_>>) -> io::Result<Vec<u8>> {
     let mut lines = Vec::new();
-    let read = input.by_ref().take(LINE_BYTES_LIMIT as u64 + 2).read_until(b'\n', &mut lines);
-    read.map_err(io_error("cannot read from standard input"))?;
-    if lines.last().is_some_and(|last| *last != b'\n') {
-        let reason = match lines.len() > LINE_BYTES_LIMIT {
-            true => "is longer than any server accepts",
-            false => "has no newline at its end, so it may be incomplete",
-        };
-        let number = lines_before + 1;
-        return Err(failed(&[format!("line {number} was not sent: it {reason}")]));
-    }
+    input.by_ref().take(LINE_BYTES_LIMIT as u64 + 2).read_until(b'\n', &mut lines)?;
     let buffered = input.buffer();
     let len = buffered.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     lines.extend_from_slice(&buffered[..len]);

@@ -90,8 +90,7 @@ fn run() -> Result<(), Failure> {
     logger::init(log_level(flags.level)?);
     match flags.mode {
         Mode::Serve => Ok(serve(flags)?),
-        Mode::Export => export(&flags),
-        Mode::Inspect => inspect(&flags),
+        Mode::Export | Mode::Inspect => print_store(&flags),
     }
 }
 
@@ -188,33 +187,19 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     Ok(())
 }
 
-/// Prints all pairs as `SET` lines, and on stderr what was lost.
-fn export(flags: &Flags) -> Result<(), Failure> {
+/// Prints the pairs or records of a store. Fails if it is damaged.
+fn print_store(flags: &Flags) -> Result<(), Failure> {
     choice::choose(&flags.dir, flags.engine)?;
-    let report = &mut |message: &str| {
-        let _ = writeln!(io::stderr(), "kvs-server: {}", escape(message));
-    };
-    match print_all(|out| choice::export(&flags.dir, out, report))? {
-        0 => Ok(()),
-        lost => Err(failed(&[format!("{lost} damaged ranges could not be exported")])),
-    }
-}
-
-/// Prints all records and damaged ranges.
-fn inspect(flags: &Flags) -> Result<(), Failure> {
-    if let Some(EngineName::Sled) = flags.engine {
-        return Err("--inspect is for the engine kvs".to_owned().into());
-    }
-    match print_all(|out| KvStore::inspect(&flags.dir, out))? {
-        0 => Ok(()),
-        damaged => Err(failed(&[format!("{damaged} damaged ranges")])),
-    }
-}
-
-/// Buffers what `write` writes to stdout, and returns its count.
-fn print_all(write: impl FnOnce(&mut dyn Write) -> kvs::Result<u64>) -> kvs::Result<u64> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let count = write(&mut out)?;
+    let damaged = match flags.mode {
+        Mode::Inspect => KvStore::inspect(&flags.dir, &mut out)?,
+        _ => choice::export(&flags.dir, &mut out, &mut |message| {
+            let _ = writeln!(io::stderr(), "kvs-server: {}", escape(message));
+        })?,
+    };
     out.flush().map_err(stdout_error)?;
-    Ok(count)
+    match damaged {
+        0 => Ok(()),
+        _ => Err(failed(&[format!("{damaged} damaged ranges")])),
+    }
 }
