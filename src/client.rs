@@ -63,7 +63,7 @@ impl KvsClient {
     }
 
     /// Connects to a server. Connecting, and later each request, may take `timeout`.
-    /// `Duration::MAX` waits without a limit.
+    /// More than a century counts as a century.
     pub fn connect_with(addr: impl ToSocketAddrs, timeout: Duration) -> Result<KvsClient> {
         let timeout = timeout.min(TIMEOUT_MAX);
         let deadline = Instant::now() + timeout;
@@ -147,11 +147,10 @@ impl KvsClient {
     /// address and directory are free.
     pub fn shutdown(mut self) -> Result<()> {
         self.expect(&Request::Shutdown, &Reply::Ok)?;
-        self.restart_timeout();
-        let read = self.stream.by_ref().take(1).read_to_end(&mut Vec::new());
-        match read.map_err(|error| self.failed("read from", error))? {
-            0 => Ok(()),
-            _ => Err(KvsError::BadReply { reason: "more came after the last reply".to_owned() }),
+        match self.receive() {
+            Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(self.unexpected()),
         }
     }
 
@@ -212,7 +211,7 @@ impl KvsClient {
             return Err(KvsError::BadReply { reason });
         }
         self.is_broken = true;
-        self.restart_timeout();
+        self.stream.get_mut().deadline = Instant::now() + self.timeout;
         match self.stream.get_mut().write_all(lines) {
             // The server may have sent its reason before it closed: read that.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -220,13 +219,9 @@ impl KvsClient {
         }
     }
 
-    fn restart_timeout(&mut self) {
-        self.stream.get_mut().deadline = Instant::now() + self.timeout;
-    }
-
     /// Receives one reply line and removes its ending.
     fn receive(&mut self) -> Result<Vec<u8>> {
-        self.restart_timeout();
+        self.stream.get_mut().deadline = Instant::now() + self.timeout;
         let mut line = Vec::new();
         let max = self.reply_bytes_max as u64;
         let read = self.stream.by_ref().take(max + 1).read_until(b'\n', &mut line);

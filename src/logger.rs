@@ -23,7 +23,6 @@ use crate::poll::{self, PollFd};
 
 /// How important a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Level {
     /// As a limit, it turns all messages off.
     Off,
@@ -39,6 +38,8 @@ pub enum Level {
     Trace,
 }
 
+const LEVELS: [Level; 6] =
+    [Level::Off, Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
 /// Maximum length of a message; the rest is cut off. It is `PIPE_BUF`: POSIX
 /// guarantees that a writable pipe takes that many bytes at once.
 const TEXT_BYTES_MAX: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
@@ -52,18 +53,11 @@ impl FromStr for Level {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Level, String> {
-        match name.to_lowercase().as_str() {
-            "off" => Ok(Level::Off),
-            "error" => Ok(Level::Error),
-            "warn" => Ok(Level::Warn),
-            "info" => Ok(Level::Info),
-            "debug" => Ok(Level::Debug),
-            "trace" => Ok(Level::Trace),
-            _ => {
-                let names = "off, error, warn, info, debug, trace";
-                Err(format!("no level is called '{}': use one of {names}", name.escape_debug()))
-            }
-        }
+        let is_named = |level: &Level| format!("{level:?}").eq_ignore_ascii_case(name);
+        LEVELS.into_iter().find(is_named).ok_or_else(|| {
+            let names = "off, error, warn, info, debug, trace";
+            format!("no level is called '{}': use one of {names}", name.escape_debug())
+        })
     }
 }
 

@@ -19,7 +19,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{ADDR, Failure, failed, io_error, print, read_secret, retry, stdout_error};
+use common::{
+    ADDR, Failure, failed, io_error, print, print_only, read_secret, retry, stdout_error,
+};
 use kvs::args::{Arg, Lexer};
 use kvs::protocol::{
     LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
@@ -152,10 +154,10 @@ fn read_line() -> Result<Option<Line>, Failure> {
             }
         };
         match flag.as_str() {
-            "-h" | "--help" => return Ok(print(HELP).map(|()| None)?),
+            "-h" | "--help" => return Ok(print_only(HELP)?),
             // After a command, `-v` is more likely to be meant as a value.
             "-v" | "-V" | "--version" if flag == "--version" || line.words.is_empty() => {
-                return Ok(print(VERSION).map(|()| None)?);
+                return Ok(print_only(VERSION)?);
             }
             "--addr" => line.addr = args.parsed_value(parse_addr)?,
             "--timeout" => line.timeout = args.parsed_value(parse_timeout)?,

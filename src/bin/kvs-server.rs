@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{ADDR, Failure, failed, io_error, print, read_secret, retry, stdout_error};
+use common::{ADDR, Failure, failed, io_error, print_only, read_secret, retry, stdout_error};
 use kvs::args::{Arg, Lexer};
 use kvs::choice::{self, EngineName};
 use kvs::logger::{self, Level, escape, info, warn};
@@ -115,8 +115,8 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
             Arg::Word(word) => return Err(format!("'{word}' is not a flag").into()),
         };
         match flag.as_str() {
-            "-h" | "--help" => return Ok(print(HELP).map(|()| None)?),
-            "-v" | "-V" | "--version" => return Ok(print(&format!("{VERSION}\n")).map(|()| None)?),
+            "-h" | "--help" => return Ok(print_only(HELP)?),
+            "-v" | "-V" | "--version" => return Ok(print_only(&format!("{VERSION}\n"))?),
             "--inspect" => flags.mode = Mode::Inspect,
             "--export" => flags.mode = Mode::Export,
             "--addr" => flags.addr = args.parsed_value(parse_addr)?,
@@ -126,7 +126,7 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
             "--fsync" => server.fsync = args.parsed_value(str::parse)?,
             "--segment-size" => store.segment_bytes = args.number(512..=1 << 30)?,
             "--compact-threshold" => {
-                store.compact_threshold_bytes = args.number(4096..=u64::MAX)?
+                store.compact_threshold_bytes = args.number(4096..=u64::MAX)?;
             }
             "--cache" => store.cache_bytes = args.number(0..=1 << 40)? as usize,
             "--max-line" => {

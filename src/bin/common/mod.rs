@@ -39,6 +39,7 @@ impl From<KvsError> for Failure {
     fn from(error: KvsError) -> Failure {
         let hint = match &error {
             KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+                // The reader of stdout has closed it.
                 return Failure { status: 0, text: String::new() };
             }
             KvsError::Server { code: Code::TooLong, .. } => "; kvs-server --max-line raises it",
@@ -75,6 +76,11 @@ pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
 pub(crate) fn print(text: &str) -> kvs::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
+}
+
+/// Prints a text, and returns that there is no command to run.
+pub(crate) fn print_only<T>(text: &str) -> kvs::Result<Option<T>> {
+    print(text).map(|()| None)
 }
 
 pub(crate) fn stdout_error(source: io::Error) -> KvsError {
