@@ -14,7 +14,7 @@
 //!   are unanswered (`at_most_one_window_is_unanswered`).
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,11 @@ use crate::protocol::{LineEnding, REPLY_BYTES_MAX, Reply, Request, decode_reply,
 
 /// The default timeout.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest timeout, a century: a deadline that far away can be computed.
+const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Maximum number of bytes of unanswered requests: what the server reads from a
 /// connection at once. Every socket buffer holds that many.
 const WINDOW_BYTES_MAX: usize = 16 << 10;
-/// Number of bytes read at once.
-const READ_BYTES: usize = 64 << 10;
 
 /// A connection to a server.
 ///
@@ -47,13 +47,10 @@ const READ_BYTES: usize = 64 << 10;
 /// ```
 #[derive(Debug)]
 pub struct KvsClient {
-    /// The connection, and bytes that were received but not taken as a reply yet.
-    stream: BufReader<TcpStream>,
+    stream: BufReader<TimedStream>,
     /// The server's address, for messages.
     peer: SocketAddr,
-    /// Maximum duration of a wait.
     timeout: Duration,
-    /// Maximum length of a reply.
     reply_bytes_max: usize,
     /// Set during an exchange, and left set if it fails.
     is_broken: bool,
@@ -66,23 +63,18 @@ impl KvsClient {
     }
 
     /// Connects to a server. Connecting, and later each request, may take `timeout`.
-    /// `Duration::MAX` waits without a limit.
+    /// More than a century counts as a century.
     pub fn connect_with(addr: impl ToSocketAddrs, timeout: Duration) -> Result<KvsClient> {
-        let deadline = Instant::now().checked_add(timeout);
+        let timeout = timeout.min(TIMEOUT_MAX);
+        let deadline = Instant::now() + timeout;
         let unresolved = "cannot resolve the server's address";
-        let mut error = KvsError::io(unresolved)(io::ErrorKind::NotFound.into());
+        let mut error = KvsError::io(unresolved)(ErrorKind::NotFound.into());
         for peer in addr.to_socket_addrs().map_err(KvsError::io(unresolved))? {
-            match connect_until(peer, deadline) {
+            match TimedStream::connect(peer, deadline) {
                 Ok(stream) => {
-                    let stream = BufReader::with_capacity(READ_BYTES, stream);
-                    let reply_bytes_max = REPLY_BYTES_MAX;
-                    return Ok(KvsClient {
-                        stream,
-                        peer,
-                        timeout,
-                        reply_bytes_max,
-                        is_broken: false,
-                    });
+                    let stream = BufReader::with_capacity(64 << 10, stream);
+                    let (reply_bytes_max, is_broken) = (REPLY_BYTES_MAX, false);
+                    return Ok(KvsClient { stream, peer, timeout, reply_bytes_max, is_broken });
                 }
                 Err(source) => error = KvsError::io(format!("cannot connect to {peer}"))(source),
             }
@@ -101,7 +93,7 @@ impl KvsClient {
         match self.request(&Request::Get { key: Cow::Owned(key.into()) })? {
             Reply::Value(value) => Ok(Some(value)),
             Reply::NotFound => Ok(None),
-            reply => Err(self.unexpected(&reply)),
+            _ => Err(self.unexpected()),
         }
     }
 
@@ -114,7 +106,7 @@ impl KvsClient {
         match self.request(&Request::Remove { key: Cow::Owned(key.into()) })? {
             Reply::Ok => Ok(()),
             Reply::NotFound => Err(KvsError::KeyNotFound),
-            reply => Err(self.unexpected(&reply)),
+            _ => Err(self.unexpected()),
         }
     }
 
@@ -123,7 +115,7 @@ impl KvsClient {
     pub fn scan(&mut self, cursor: Option<&str>) -> Result<Page> {
         match self.request(&Request::Scan { cursor: cursor.map(Cow::Borrowed) })? {
             Reply::Keys { next, keys } => Ok(Page { keys, next }),
-            reply => Err(self.unexpected(&reply)),
+            _ => Err(self.unexpected()),
         }
     }
 
@@ -147,7 +139,7 @@ impl KvsClient {
     pub fn stats(&mut self) -> Result<Vec<(String, String)>> {
         match self.request(&Request::Stats)? {
             Reply::Stats(stats) => Ok(stats),
-            reply => Err(self.unexpected(&reply)),
+            _ => Err(self.unexpected()),
         }
     }
 
@@ -155,10 +147,10 @@ impl KvsClient {
     /// address and directory are free.
     pub fn shutdown(mut self) -> Result<()> {
         self.expect(&Request::Shutdown, &Reply::Ok)?;
-        let deadline = Instant::now().checked_add(self.timeout);
-        match self.fill(deadline)? {
-            [] => Ok(()),
-            _ => Err(KvsError::BadReply { reason: "more came after the last reply".to_owned() }),
+        match self.receive() {
+            Err(KvsError::Io { source, .. }) if source.kind() == ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(self.unexpected()),
         }
     }
 
@@ -174,15 +166,13 @@ impl KvsClient {
         let mut lines = lines.filter(|(_, line)| !matches!(*line, b"\n" | b"\r\n")).peekable();
         while lines.peek().is_some() {
             let (mut window, mut numbers) = (Vec::new(), Vec::new());
-            let fits = |window: &[u8], line: &[u8]| window.len() + line.len() <= WINDOW_BYTES_MAX;
-            while let Some((number, line)) =
-                lines.next_if(|(_, line)| window.is_empty() || fits(&window, line))
-            {
+            while let Some((number, line)) = lines.next_if(|(_, line)| {
+                window.is_empty() || window.len() + line.len() <= WINDOW_BYTES_MAX
+            }) {
                 window.extend_from_slice(line);
                 numbers.push(number);
             }
-            self.begin()?;
-            self.send(&window)?;
+            self.begin(&window)?;
             for number in numbers {
                 each(number, &self.receive()?)?;
             }
@@ -195,8 +185,7 @@ impl KvsClient {
     fn request(&mut self, request: &Request<'_>) -> Result<Reply> {
         let mut line = Vec::new();
         encode_request(request, &mut line);
-        self.begin()?;
-        self.send(&line)?;
+        self.begin(&line)?;
         let reply = decode_reply(&self.receive()?)?;
         self.is_broken = false;
         match reply {
@@ -211,115 +200,98 @@ impl KvsClient {
     fn expect(&mut self, request: &Request<'_>, expected: &Reply) -> Result<()> {
         match self.request(request)? {
             reply if reply == *expected => Ok(()),
-            reply => Err(self.unexpected(&reply)),
+            _ => Err(self.unexpected()),
         }
     }
 
-    /// Begins an exchange, unless an earlier one failed.
-    fn begin(&mut self) -> Result<()> {
+    /// Begins an exchange: sends request lines, unless an earlier exchange failed.
+    fn begin(&mut self, lines: &[u8]) -> Result<()> {
         if self.is_broken {
             let reason = format!("an earlier error has broken the connection to {}", self.peer);
             return Err(KvsError::BadReply { reason });
         }
         self.is_broken = true;
-        Ok(())
+        self.stream.get_mut().deadline = Instant::now() + self.timeout;
+        match self.stream.get_mut().write_all(lines) {
+            // The server may have sent its reason before it closed: read that.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            sent => sent.map_err(|error| self.failed("send to", error)),
+        }
+    }
+
+    /// Receives one reply line and removes its ending.
+    fn receive(&mut self) -> Result<Vec<u8>> {
+        self.stream.get_mut().deadline = Instant::now() + self.timeout;
+        let mut line = Vec::new();
+        let max = self.reply_bytes_max as u64;
+        let read = self.stream.by_ref().take(max + 1).read_until(b'\n', &mut line);
+        let len = read.map_err(|error| self.failed("read from", error))? as u64;
+        if line.pop_if(|last| *last == b'\n').is_some() {
+            line.truncate(LineEnding::split(&line).0.len());
+            return Ok(line);
+        }
+        if len > max {
+            return Err(KvsError::TooLarge { what: "an unfinished reply", len, max });
+        }
+        let context = format!("{} closed the connection before it answered", self.peer);
+        Err(KvsError::io(context)(ErrorKind::UnexpectedEof.into()))
     }
 
     /// The error for a reply that does not answer the request.
-    fn unexpected(&mut self, reply: &Reply) -> KvsError {
+    fn unexpected(&mut self) -> KvsError {
         self.is_broken = true;
-        let mut line = Vec::new();
-        crate::protocol::encode_reply(reply, LineEnding::Lf, &mut line);
-        let word: String = String::from_utf8_lossy(&line).split_whitespace().take(1).collect();
-        KvsError::BadReply { reason: format!("{word} does not answer that request") }
+        KvsError::BadReply { reason: "the reply does not answer that request".to_owned() }
     }
 
-    /// Sends all of `bytes`.
-    fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
-        let deadline = Instant::now().checked_add(self.timeout);
-        while !bytes.is_empty() {
-            let left = self.time_left(deadline)?;
-            let stream = self.stream.get_mut();
-            match stream.set_write_timeout(left).and_then(|()| stream.write(bytes)) {
-                Ok(count) => bytes = &bytes[count..],
-                // The server may have sent its reason before it closed: read that.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => self.check_passing(error, "send to")?,
+    /// The error for a failed read or write. The system reports a timeout as
+    /// `WouldBlock`.
+    fn failed(&self, what: &str, error: io::Error) -> KvsError {
+        match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => {
+                let context = format!("{} did not answer within {:?}", self.peer, self.timeout);
+                KvsError::io(context)(ErrorKind::TimedOut.into())
             }
+            _ => KvsError::io(format!("cannot {what} {}", self.peer))(error),
         }
+    }
+}
+
+/// A socket whose reads and writes fail after a deadline.
+#[derive(Debug)]
+struct TimedStream {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl TimedStream {
+    fn connect(addr: SocketAddr, deadline: Instant) -> io::Result<TimedStream> {
+        let stream = TcpStream::connect_timeout(&addr, time_left(deadline)?)?;
+        stream.set_nodelay(true)?;
+        Ok(TimedStream { stream, deadline })
+    }
+}
+
+impl Read for TimedStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(time_left(self.deadline)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for TimedStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(time_left(self.deadline)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-
-    /// Reads one reply line and removes its ending.
-    fn receive(&mut self) -> Result<Vec<u8>> {
-        let deadline = Instant::now().checked_add(self.timeout);
-        let mut line = Vec::new();
-        while line.last() != Some(&b'\n') {
-            if line.len() > self.reply_bytes_max {
-                let (len, max) = (line.len() as u64, self.reply_bytes_max as u64);
-                return Err(KvsError::TooLarge { what: "an unfinished reply", len, max });
-            }
-            let bytes = self.fill(deadline)?;
-            if bytes.is_empty() {
-                let context = format!("{} closed the connection before it answered", self.peer);
-                return Err(KvsError::io(context)(io::ErrorKind::UnexpectedEof.into()));
-            }
-            let len = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
-            line.extend_from_slice(&bytes[..len]);
-            self.stream.consume(len);
-        }
-        line.pop();
-        line.truncate(LineEnding::split(&line).0.len());
-        Ok(line)
-    }
-
-    /// Returns received bytes; none at the end of the connection.
-    fn fill(&mut self, deadline: Option<Instant>) -> Result<&[u8]> {
-        while self.stream.buffer().is_empty() {
-            let left = self.time_left(deadline)?;
-            let timeout_set = self.stream.get_ref().set_read_timeout(left);
-            match timeout_set.and_then(|()| self.stream.fill_buf().map(drop)) {
-                Ok(()) => break,
-                Err(error) => self.check_passing(error, "read from")?,
-            }
-        }
-        Ok(self.stream.buffer())
-    }
-
-    /// The time before the deadline; `None` if there is no deadline.
-    fn time_left(&self, deadline: Option<Instant>) -> Result<Option<Duration>> {
-        time_left(deadline).map_err(|error| {
-            let context = format!("{} did not answer within {:?}", self.peer, self.timeout);
-            KvsError::io(context)(error)
-        })
-    }
-
-    /// Ignores an interruption, and a timeout, which [`time_left`](Self::time_left)
-    /// finds again. Fails for any other error.
-    fn check_passing(&self, error: io::Error, what: &str) -> Result<()> {
-        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-        if matches!(error.kind(), Interrupted | TimedOut | WouldBlock) {
-            return Ok(());
-        }
-        Err(KvsError::io(format!("cannot {what} {}", self.peer))(error))
-    }
 }
 
-/// Connects to one address.
-fn connect_until(addr: SocketAddr, deadline: Option<Instant>) -> io::Result<TcpStream> {
-    let stream = match time_left(deadline)? {
-        Some(left) => TcpStream::connect_timeout(&addr, left)?,
-        None => TcpStream::connect(addr)?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// The time before the deadline; `None` if there is no deadline.
-fn time_left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    match left {
-        Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
+fn time_left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(ErrorKind::TimedOut.into()),
         left => Ok(left),
     }
 }

@@ -45,7 +45,7 @@ fn wrong_command_lines_of_the_client() {
     let seconds = "it has to be a number of seconds above 0, such as 5 or 0.5";
     let commands = "the commands are set get rm keys dump - ping stats shutdown";
     let set = "usage: kvs-client set KEY VALUE, or set KEY --stdin";
-    let get = "usage: kvs-client get KEY; 'kvs-client -' takes several requests";
+    let get = "usage: kvs-client get KEY [--raw] [--fail]; 'kvs-client -' takes several requests";
     let dashes = "put -- before a key or a value that begins with -";
     let stdin = "'-' is ambiguous: use --stdin to read a value from standard input, \
         or '-- -' for a dash";
@@ -64,18 +64,18 @@ fn wrong_command_lines_of_the_client() {
         ("ping a", "usage: kvs-client ping"),
         ("stats a", "usage: kvs-client stats"),
         ("shutdown a", "usage: kvs-client shutdown"),
-        ("get a --stdin", &format!("--stdin goes with set only; {dashes}")),
-        ("set a b --raw", &format!("--raw goes with get only; {dashes}")),
-        ("set a --fail", &format!("--fail goes with get and rm only; {dashes}")),
+        ("get a --stdin", &format!("get takes no --stdin; {dashes}")),
+        ("set a b --raw", &format!("set takes no --raw; {dashes}")),
+        ("set a --fail", &format!("set takes no --fail; {dashes}")),
         ("get a --frob", &format!("there is no flag '--frob'; {dashes}")),
         ("set a -5", &format!("there is no flag '-5'; {dashes}")),
         ("set a -v", &format!("there is no flag '-v'; {dashes}")),
-        ("--frob", "there is no flag '--frob'"),
+        ("--frob", &format!("there is no flag '--frob'; {dashes}")),
+        ("--\u{1b}[2J", &format!("there is no flag '--\\u{{1b}}[2J'; {dashes}")),
         ("get a --addr", "--addr needs a value"),
         ("get a --raw=1", "--raw takes no value"),
         ("get a --addr nonsense", &format!("--addr cannot be 'nonsense': {addr}")),
         ("get a --addr :4000", &format!("--addr cannot be ':4000': {addr}")),
-        ("get a --addr ::1:4000", &format!("--addr cannot be '::1:4000': {addr}")),
         ("get a --addr a:65536", &format!("--addr cannot be 'a:65536': {addr}")),
         ("get a --timeout 0", &format!("--timeout cannot be '0': {seconds}")),
         ("get a --timeout -1", &format!("--timeout cannot be '-1': {seconds}")),
@@ -90,9 +90,10 @@ fn wrong_command_lines_of_the_client() {
 #[test]
 fn wrong_command_lines_of_the_server_write_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let size = "it has to be a number of bytes such as 4096, 64K, 1M or 2G";
+    let size = "it has to be a number such as 4096, 64K, 1M or 2G";
     for (args, fault) in [
         ("word", "'word' is not a flag".to_owned()),
+        ("-", "there is no flag '-'".to_owned()),
         ("--repair", "there is no flag '--repair'".to_owned()),
         ("--frob", "there is no flag '--frob'".to_owned()),
         ("-x", "there is no flag '-x'".to_owned()),
@@ -120,13 +121,12 @@ fn wrong_command_lines_of_the_server_write_nothing() {
         ("--cache x", format!("--cache cannot be 'x': {size}")),
         (
             "--segment-size 1",
-            "--segment-size cannot be '1': it has to be from 512 to 1073741824 bytes".to_owned(),
+            "--segment-size cannot be '1': it has to be from 512 to 1073741824".to_owned(),
         ),
         (
             "--max-clients 0",
-            "--max-clients cannot be '0': it has to be a number from 1 to 1000000".to_owned(),
+            "--max-clients cannot be '0': it has to be from 1 to 1000000".to_owned(),
         ),
-        ("--inspect --engine sled", "--inspect is for the engine kvs".to_owned()),
     ] {
         let words: Vec<&str> = args.split_whitespace().collect();
         let expected = failed(2, &format!("kvs-server: {fault}; see 'kvs-server --help'\n"));
@@ -202,9 +202,9 @@ fn values_of_every_kind() {
     set(&["all", "--stdin"], all.as_bytes());
     assert_eq!(get("all"), all);
     let bad = client_with(&["--addr", &addr, "set", "bad", "--stdin"], b"\xff");
-    let expected = "error: the value is not UTF-8 from byte 1 on; \
-        encode binary data as text, for example with base64\n";
-    assert_eq!(bad, failed(1, expected));
+    let expected = "error: cannot read UTF-8 from standard input; \
+        encode binary data as text, for example with base64\ncaused by: ";
+    assert!(bad.status == 1 && bad.stderr.starts_with(expected), "{bad:?}");
 }
 
 #[test]
@@ -474,7 +474,7 @@ fn a_damaged_store_is_inspected_and_exported() {
     let exported = server_at(&["--export"]);
     assert_eq!((exported.status, &*exported.stdout), (1, "SET b 2\n"));
     assert!(exported.stderr.contains("00000001.kvs: bytes "), "{exported:?}");
-    assert!(exported.stderr.ends_with("error: 1 damaged ranges could not be exported\n"));
+    assert!(exported.stderr.ends_with("error: 1 damaged ranges\n"));
 }
 
 #[test]

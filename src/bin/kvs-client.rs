@@ -13,20 +13,21 @@
 
 mod common;
 
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, StdinLock, Write};
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{ADDR, Failure, failed, print, print_failure, read_secret};
-use kvs::args::{Arg, ArgsError, Lexer};
+use common::{
+    ADDR, Failure, failed, io_error, print, print_only, read_secret, retry, stdout_error,
+};
+use kvs::args::{Arg, Lexer};
 use kvs::protocol::{
     LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
 };
 use kvs::{KvsClient, KvsError};
 
-/// The text of `--help`.
 const HELP: &str = "\
 kvs-client: command-line client for kvs-server
 
@@ -61,250 +62,180 @@ Flags, before or after the words; all arguments after -- are words
 Exit status: 0 for success, also if get without --fail does not find the key; 1 if
 the command failed; 2 if the command line is wrong; 3 as --fail says.
 ";
-/// The text of `--version`.
 const VERSION: &str = concat!("kvs-client ", env!("CARGO_PKG_VERSION"), "\n");
-/// The maximum of `--timeout` in seconds.
-const TIMEOUT_SECONDS_MAX: f64 = 1e9;
-/// The commands, and their usage.
-const COMMANDS: [(&str, &str); 9] = [
-    ("set", "set KEY VALUE, or set KEY --stdin"),
-    ("get", "get KEY; 'kvs-client -' takes several requests"),
-    ("rm", "rm KEY; 'kvs-client -' takes several requests"),
-    ("keys", "keys [PREFIX]"),
-    ("dump", "dump"),
-    ("-", "-"),
-    ("ping", "ping"),
-    ("stats", "stats"),
-    ("shutdown", "shutdown"),
+/// The commands, with the flags that belong to them.
+const USAGES: [&str; 9] = [
+    "set KEY VALUE, or set KEY --stdin",
+    "get KEY [--raw] [--fail]; 'kvs-client -' takes several requests",
+    "rm KEY [--fail]; 'kvs-client -' takes several requests",
+    "keys [PREFIX]",
+    "dump",
+    "-",
+    "ping",
+    "stats",
+    "shutdown",
 ];
-/// The hint for a word that looks like a flag.
-const DASHES_HINT: &str = "; put -- before a key or a value that begins with -";
-/// Pause between two attempts of `ping` to connect.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// Number of bytes of stdin that `kvs-client -` reads at once.
-const INPUT_BYTES: usize = 64 << 10;
+const DASHES_HINT: &str = "put -- before a key or a value that begins with -";
+const BASE64_HINT: &str = "encode binary data as text, for example with base64";
+const STDIN_HINT: &str = "use --stdin to read a value from standard input, or '-- -' for a dash";
 
-/// The command line: words, and flags by their names.
+/// The command line.
 struct Line {
     words: Vec<String>,
     addr: String,
     timeout: Duration,
     auth_file: Option<PathBuf>,
-    stdin: bool,
-    raw: bool,
-    fail: bool,
+    /// Those of `--stdin`, `--raw` and `--fail` that are given.
+    switches: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    common::exit("kvs-client", run())
+    common::exit(run())
 }
 
-/// Does what the command line asks for.
 fn run() -> Result<(), Failure> {
     let Some(line) = read_line()? else { return Ok(()) };
+    let usage = usage(&line)?;
+    let has = |switch: &str| line.switches.iter().any(|given| given == switch);
     let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
-    check_flags(&line)?;
+    let not_found = || Failure { status: 3, ..KvsError::KeyNotFound.into() };
     match words[..] {
-        ["set", key, value] if !line.stdin => Ok(connect(&line)?.set(key, value)?),
-        ["set", key] if line.stdin => {
-            let value = read_value()?;
-            Ok(connect(&line)?.set(key, value)?)
+        ["set", key, value] if !has("--stdin") => connect(&line)?.set(key, value)?,
+        ["set", key] if has("--stdin") => {
+            let not_read = format!("cannot read UTF-8 from standard input; {BASE64_HINT}");
+            let value = io::read_to_string(io::stdin()).map_err(io_error(not_read))?;
+            connect(&line)?.set(key, value)?;
         }
-        ["get", key] => get(&line, key),
-        ["rm", key] => match connect(&line)?.remove(key) {
-            Err(KvsError::KeyNotFound) if line.fail => Err(Failure::NotFound),
-            removed => Ok(removed?),
+        ["get", key] => match connect(&line)?.get(key)? {
+            Some(value) if has("--raw") => print(&value)?,
+            Some(value) => print(&(value + "\n"))?,
+            None if has("--fail") => return Err(not_found()),
+            None => print("Key not found\n")?,
         },
-        ["keys"] => list_keys(&line, ""),
-        ["keys", prefix] => list_keys(&line, prefix),
-        ["dump"] => dump(&line),
-        ["-"] => send_lines(&line),
+        ["rm", key] => match connect(&line)?.remove(key) {
+            Err(KvsError::KeyNotFound) if has("--fail") => return Err(not_found()),
+            removed => removed?,
+        },
+        ["keys"] => list_keys(&line, "")?,
+        ["keys", prefix] => list_keys(&line, prefix)?,
+        ["dump"] => dump(&line)?,
+        ["-"] => send_lines(&line)?,
         ["ping"] => {
-            connect_waiting(&line, line.timeout)?.ping()?;
-            print(b"PONG\n")
+            retry(line.timeout, || connect(&line)?.ping())?;
+            print("PONG\n")?;
         }
         ["stats"] => {
             let stats = connect(&line)?.stats()?.into_iter();
-            let lines: String = stats.map(|(name, value)| format!("{name}={value}\n")).collect();
-            print(lines.as_bytes())
+            print(&stats.map(|(name, value)| format!("{name}={value}\n")).collect::<String>())?;
         }
-        ["shutdown"] => Ok(connect(&line)?.shutdown()?),
-        _ => Err(wrong_words(&words)),
+        ["shutdown"] => connect(&line)?.shutdown()?,
+        _ => return Err(format!("usage: kvs-client {usage}").into()),
     }
+    Ok(())
 }
 
 /// Reads the command line. Returns `None` after printing help or version.
 fn read_line() -> Result<Option<Line>, Failure> {
+    let not_utf8 = |fault| format!("{fault}; {BASE64_HINT}");
+    let mut args = Lexer::new(std::env::args_os().skip(1)).map_err(not_utf8)?;
     let mut line = Line {
         words: Vec::new(),
         addr: ADDR.to_owned(),
         timeout: kvs::TIMEOUT,
         auth_file: None,
-        stdin: false,
-        raw: false,
-        fail: false,
+        switches: Vec::new(),
     };
-    let mut args = Lexer::new(std::env::args_os().skip(1));
-    while let Some(arg) = args.next().map_err(|error| with_hint(error, &line))? {
-        let name = match arg {
-            Arg::Short('h') => "help".to_owned(),
-            // After a command, `-v` is more likely to be meant as a value.
-            Arg::Short('V' | 'v') if line.words.is_empty() => "version".to_owned(),
-            Arg::Short(_) => return Err(with_hint(args.unknown(), &line)),
-            Arg::Word(word) if word == "-" && !line.words.is_empty() && !args.is_words_only() => {
-                let hint = "use --stdin to read a value from standard input, or '-- -' for a dash";
-                return Err(Failure::Usage(format!("'-' is ambiguous: {hint}")));
-            }
+    while let Some(arg) = args.next()? {
+        let flag = match arg {
+            Arg::Flag(flag) => flag,
             Arg::Word(word) => {
                 line.words.push(word);
                 continue;
             }
-            Arg::Long(name) => name,
         };
-        match name.as_str() {
-            "help" => return print(HELP.as_bytes()).map(|()| None),
-            "version" => return print(VERSION.as_bytes()).map(|()| None),
-            "addr" => line.addr = args.parsed_value(parse_addr)?,
-            "timeout" => line.timeout = args.parsed_value(parse_timeout)?,
-            "auth-file" => line.auth_file = Some(PathBuf::from(args.value()?)),
-            "stdin" => line.stdin = true,
-            "raw" => line.raw = true,
-            "fail" => line.fail = true,
-            _ => return Err(with_hint(args.unknown(), &line)),
+        match flag.as_str() {
+            "-h" | "--help" => return Ok(print_only(HELP)?),
+            // After a command, `-v` is more likely to be meant as a value.
+            "-v" | "-V" | "--version" if flag == "--version" || line.words.is_empty() => {
+                return Ok(print_only(VERSION)?);
+            }
+            "--addr" => line.addr = args.parsed_value(parse_addr)?,
+            "--timeout" => line.timeout = args.parsed_value(parse_timeout)?,
+            "--auth-file" => line.auth_file = Some(args.value()?.into()),
+            "--stdin" | "--raw" | "--fail" => line.switches.push(flag),
+            "-" if line.words.is_empty() => line.words.push(flag),
+            "-" => return Err(format!("'-' is ambiguous: {STDIN_HINT}").into()),
+            _ => return Err(format!("{}; {DASHES_HINT}", args.unknown()).into()),
         }
     }
     Ok(Some(line))
 }
 
-/// The failure for a wrong argument. After a command it may be a key or a value.
-fn with_hint(error: ArgsError, line: &Line) -> Failure {
-    let hint = match error {
-        _ if line.words.is_empty() => "",
-        ArgsError::UnknownFlag(_) => DASHES_HINT,
-        ArgsError::NotUtf8(_) => "; encode binary data as text, for example with base64",
-        _ => "",
-    };
-    Failure::Usage(format!("{error}{hint}"))
-}
-
 /// Checks the form `HOST:PORT`.
-fn parse_addr(text: &str) -> Result<String, String> {
-    let is_addr = text.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_bracketed = host.starts_with('[') && host.ends_with(']');
-        port.parse::<u16>().is_ok() && !host.is_empty() && (is_bracketed || !host.contains(':'))
-    });
-    let form = "it has to be HOST:PORT, such as 127.0.0.1:4000, localhost:4000 or [::1]:4000";
-    is_addr.then(|| text.to_owned()).ok_or_else(|| form.to_owned())
+fn parse_addr(text: &str) -> Result<String, &'static str> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it has to be HOST:PORT, such as 127.0.0.1:4000, localhost:4000 or [::1]:4000"),
+    }
 }
 
 /// Parses a number of seconds.
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let is_valid = |seconds: &f64| (f64::MIN_POSITIVE..TIMEOUT_SECONDS_MAX).contains(seconds);
-    let timeout = text.parse().ok().filter(is_valid).map(Duration::from_secs_f64);
-    let error = || "it has to be a number of seconds above 0, such as 5 or 0.5".to_owned();
-    timeout.filter(|timeout| !timeout.is_zero()).ok_or_else(error)
+fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
+    let timeout = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    timeout
+        .filter(|timeout| !timeout.is_zero())
+        .ok_or("it has to be a number of seconds above 0, such as 5 or 0.5")
 }
 
-/// Fails if a flag does not belong to the command.
-fn check_flags(line: &Line) -> Result<(), Failure> {
-    for (flag, is_given, commands) in [
-        ("--stdin", line.stdin, &["set"][..]),
-        ("--raw", line.raw, &["get"]),
-        ("--fail", line.fail, &["get", "rm"]),
-    ] {
-        if is_given && line.words.first().is_some_and(|name| !commands.contains(&name.as_str())) {
-            let commands = commands.join(" and ");
-            return Err(Failure::Usage(format!("{flag} goes with {commands} only{DASHES_HINT}")));
-        }
-    }
-    Ok(())
-}
-
-/// The failure for words that make no command.
-fn wrong_words(words: &[&str]) -> Failure {
-    let name = words.first().copied().unwrap_or_default();
-    if let Some((_, usage)) = COMMANDS.iter().find(|(command, _)| *command == name) {
-        return Failure::Usage(format!("usage: kvs-client {usage}"));
-    }
-    let names: Vec<&str> = COMMANDS.iter().map(|(command, _)| *command).collect();
-    let fault = match words.is_empty() {
-        true => "a command is missing".to_owned(),
-        false => format!("there is no command '{}'", name.escape_debug()),
+/// Returns the usage of the command. Fails if there is no such command, or if it does
+/// not have one of the given switches.
+fn usage(line: &Line) -> Result<&'static str, String> {
+    let name_of = |usage: &'static str| usage.split(' ').next().unwrap_or_default();
+    let names = USAGES.map(name_of).join(" ");
+    let Some(name) = line.words.first() else {
+        return Err(format!("a command is missing; the commands are {names}"));
     };
-    Failure::Usage(format!("{fault}; the commands are {}", names.join(" ")))
-}
-
-/// Reads a value from stdin.
-fn read_value() -> Result<String, Failure> {
-    let mut value = Vec::new();
-    let context = "cannot read the value from standard input".to_owned();
-    let read = io::stdin().lock().read_to_end(&mut value);
-    read.map_err(|source| KvsError::Io { context, source })?;
-    String::from_utf8(value).map_err(|error| {
-        let at = error.utf8_error().valid_up_to() + 1;
-        let hint = "encode binary data as text, for example with base64";
-        failed(format!("the value is not UTF-8 from byte {at} on; {hint}"))
-    })
+    let Some(usage) = USAGES.into_iter().find(|usage| name_of(usage) == name) else {
+        return Err(format!("there is no command '{name}'; the commands are {names}"));
+    };
+    match line.switches.iter().find(|switch| !usage.contains(switch.as_str())) {
+        Some(switch) => Err(format!("{name} takes no {switch}; {DASHES_HINT}")),
+        None => Ok(usage),
+    }
 }
 
 /// Connects and authenticates.
-fn connect(line: &Line) -> Result<KvsClient, Failure> {
-    connect_waiting(line, Duration::ZERO)
-}
-
-/// Connects and authenticates. For this long, a refused connection is retried.
-fn connect_waiting(line: &Line, wait: Duration) -> Result<KvsClient, Failure> {
-    let secret = line.auth_file.as_deref().map(read_secret).transpose()?;
-    let unresolved = |source| {
-        let context = format!("cannot resolve {}", line.addr);
-        KvsError::Io { context, source }
-    };
+fn connect(line: &Line) -> kvs::Result<KvsClient> {
+    let unresolved = io_error(format!("cannot resolve {}", line.addr));
     let addrs: Vec<_> = line.addr.to_socket_addrs().map_err(unresolved)?.collect();
-    let begun = Instant::now();
-    let mut client = loop {
-        match KvsClient::connect_with(&addrs[..], line.timeout) {
-            Err(KvsError::Io { source, .. })
-                if source.kind() == ErrorKind::ConnectionRefused && begun.elapsed() < wait =>
-            {
-                std::thread::sleep(RETRY_PAUSE);
-            }
-            connected => break connected?,
-        }
-    };
-    secret.map(|secret| client.authenticate(secret)).transpose()?;
+    let mut client = KvsClient::connect_with(&addrs[..], line.timeout)?;
+    if let Some(path) = &line.auth_file {
+        client.authenticate(read_secret(path)?)?;
+    }
     Ok(client)
 }
 
-/// Prints the value of a key.
-fn get(line: &Line, key: &str) -> Result<(), Failure> {
-    match connect(line)?.get(key)? {
-        Some(value) if line.raw => print(value.as_bytes()),
-        Some(value) => print((value + "\n").as_bytes()),
-        None if line.fail => Err(Failure::NotFound),
-        None => print(b"Key not found\n"),
-    }
-}
-
 /// Lists the keys with this prefix.
-fn list_keys(line: &Line, prefix: &str) -> Result<(), Failure> {
+fn list_keys(line: &Line, prefix: &str) -> kvs::Result<()> {
     let mut client = connect(line)?;
     let mut out = BufWriter::new(io::stdout().lock());
     for key in client.keys() {
         let key = key?;
-        if !key.starts_with(prefix) {
-            continue;
+        if key.starts_with(prefix) {
+            writeln!(out, "{}", shown(key)).map_err(stdout_error)?;
         }
-        // A key is quoted if it would not be one line, or could be taken for a
-        // quoted one.
-        let is_plain = !key.is_empty() && !key.starts_with('"') && !key.contains(char::is_control);
-        let shown = if is_plain { key } else { quoted(&key) };
-        writeln!(out, "{shown}").map_err(print_failure)?;
     }
-    out.flush().map_err(print_failure)
+    out.flush().map_err(stdout_error)
 }
 
-/// A JSON string for a key that the protocol quotes.
-fn quoted(key: &str) -> String {
+/// A key as one line. A key that would not be one line, or could be taken for a JSON
+/// string, is shown as a JSON string.
+fn shown(key: String) -> String {
+    if !key.is_empty() && !key.starts_with('"') && !key.contains(char::is_control) {
+        return key;
+    }
     let mut line = Vec::new();
     encode_request(&Request::Get { key: key.into() }, &mut line);
     String::from_utf8_lossy(&line[b"GET ".len()..]).trim_end().to_owned()
@@ -326,87 +257,67 @@ fn dump(line: &Line) -> Result<(), Failure> {
                 let mut set = Vec::new();
                 let (key, value) = (page.keys[nth].as_str().into(), value.into());
                 encode_request(&Request::Set { key, value }, &mut set);
-                out.write_all(&set).map_err(print_failure)
+                Ok(out.write_all(&set).map_err(stdout_error)?)
             }
             Reply::NotFound => Ok(()),
-            Reply::Error(fault) => Err(Failure::Failed(fault.messages)),
-            _ => Err(failed("the reply does not answer GET".to_owned())),
+            Reply::Error(fault) => Err(failed(&fault.messages)),
+            _ => Err(failed(&["the reply does not answer GET".to_owned()])),
         })?;
         cursor = page.next;
         if cursor.is_none() {
-            return out.flush().map_err(print_failure);
+            return Ok(out.flush().map_err(stdout_error)?);
         }
     }
 }
 
 /// Sends the lines of stdin, pipelined, and prints the replies. A terminal gets a
-/// prompt. Without a terminal, an `ERR` reply is a failure in the end.
+/// prompt. Without a terminal, an `ERR` reply makes the program fail in the end.
 fn send_lines(line: &Line) -> Result<(), Failure> {
     let mut client = connect(line)?;
-    let mut input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
-    let is_terminal = io::stdin().is_terminal();
+    let mut input = BufReader::with_capacity(64 << 10, io::stdin().lock());
     let mut out = BufWriter::new(io::stdout().lock());
-    let (mut sent, mut answered, mut errors, mut first_error) = (0, 0, 0, 0);
-    let mut is_over = false;
+    let is_terminal = io::stdin().is_terminal();
+    let prompt = if is_terminal { "kvs> " } else { "" };
+    let (mut sent, mut answered) = (0, 0);
+    let (mut status, mut is_over) = (0, false);
     while !is_over {
-        if is_terminal {
-            let _ = io::stderr().write_all(b"kvs> ");
+        let _ = write!(io::stderr(), "{prompt}");
+        let lines = read_lines(&mut input).map_err(io_error("cannot read from standard input"))?;
+        if lines.last().is_some_and(|last| *last != b'\n') {
+            let reason = "it has no newline at its end, or is longer than any server accepts";
+            return Err(failed(&[format!("line {} was not sent: {reason}", sent + 1)]));
         }
-        let lines = match read_lines(&mut input, sent) {
-            Err(_) if errors > 0 => break,
-            lines => lines?,
-        };
         is_over = lines.is_empty();
         if is_over && is_terminal {
-            let _ = io::stderr().write_all(b"\n");
+            let _ = writeln!(io::stderr());
         }
         let exchanged = client.pipeline(&lines, |nth, reply| {
             answered = sent + nth + 1;
-            if reply.starts_with(b"ERR ") {
-                errors += 1;
-                first_error = if errors == 1 { answered } else { first_error };
+            if reply.starts_with(b"ERR ") && !is_terminal {
+                let _ = writeln!(io::stderr(), "error: line {answered} was answered ERR");
+                status = 1;
             }
             is_over = is_terminal && reply == b"OK" && ends_connection(&lines);
-            out.write_all(&[reply, b"\n"].concat()).map_err(reply_failure)
+            out.write_all(&[reply, b"\n"].concat()).map_err(stdout_error)
         });
-        exchanged.and_then(|()| out.flush().map_err(reply_failure)).map_err(|error| {
+        // Unlike elsewhere, a closed stdout is an error: lines were left unsent.
+        exchanged.and_then(|()| out.flush().map_err(stdout_error)).map_err(|error| {
             let context = format!("the lines after line {answered} were not all answered");
-            Failure::Failed([vec![context], error.chain()].concat())
+            failed(&[vec![context], error.chain()].concat())
         })?;
         sent += lines.split_inclusive(|byte| *byte == b'\n').count();
     }
-    match errors {
+    match status {
         0 => Ok(()),
-        _ if is_terminal => Ok(()),
-        1 => Err(failed(format!("line {first_error} was answered ERR"))),
-        _ => Err(failed(format!("{errors} lines were answered ERR, first line {first_error}"))),
+        _ => Err(Failure { status, text: String::new() }),
     }
-}
-
-/// The error for a reply that cannot be printed. Lines are sent only while their
-/// replies are read, so a closed pipe is an error too.
-fn reply_failure(source: io::Error) -> KvsError {
-    KvsError::Io { context: "cannot write to stdout".to_owned(), source }
 }
 
 /// Reads a line and the complete lines that are already in the buffer. Returns
 /// nothing at the end of the input.
-fn read_lines(
-    input: &mut BufReader<io::StdinLock<'_>>,
-    lines_before: usize,
-) -> Result<Vec<u8>, Failure> {
+fn read_lines(input: &mut BufReader<StdinLock<'_>>) -> io::Result<Vec<u8>> {
     let mut lines = Vec::new();
-    let context = "cannot read from standard input".to_owned();
-    let read = input.by_ref().take(LINE_BYTES_LIMIT as u64 + 2).read_until(b'\n', &mut lines);
-    read.map_err(|source| KvsError::Io { context, source })?;
-    if lines.last().is_some_and(|last| *last != b'\n') {
-        let reason = match lines.len() > LINE_BYTES_LIMIT {
-            true => "is longer than any server accepts",
-            false => "has no newline at its end, so it may be incomplete",
-        };
-        let number = lines_before + 1;
-        return Err(failed(format!("line {number} was not sent: it {reason}")));
-    }
+    input.by_ref().take(LINE_BYTES_LIMIT as u64 + 2).read_until(b'\n', &mut lines)?;
     let buffered = input.buffer();
     let len = buffered.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     lines.extend_from_slice(&buffered[..len]);

@@ -18,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A command of the server's binary, without its environment's say in levels.
 pub fn server_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-server"));
-    command.env_remove("KVS_LOG").env_remove("NO_COLOR");
+    command.env_remove("KVS_LOG");
     command
 }
 

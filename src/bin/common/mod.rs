@@ -1,122 +1,127 @@
 //! Failures, exit status and output of both programs.
 //!
-//! Flags and requests belong to the programs.
-//!
 //! Invariants:
 //! * An error on stderr is one line per cause, whatever a server or a file contains
 //!   (`errors_on_a_terminal_are_escaped`).
-//! * A closed pipe on stdout, as after `head`, is no error
-//!   (`a_reader_may_leave`).
+//! * A closed pipe on stdout, as after `head`, is no error (`a_reader_may_leave`).
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use kvs::KvsError;
-use kvs::args::ArgsError;
+use kvs::logger::escape;
 use kvs::protocol::Code;
 
 /// The default address of a server.
 pub(crate) const ADDR: &str = "127.0.0.1:4000";
 /// Maximum length of a secret in bytes, so that it fits into any line.
-const SECRET_BYTES_MAX: u64 = 1024;
+const SECRET_BYTES_MAX: usize = 1024;
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Why a program ends early.
-pub(crate) enum Failure {
-    /// The command line is wrong.
-    Usage(String),
-    /// The command failed: the messages of the error and its causes.
-    Failed(Vec<String>),
-    /// The key was not found, and `--fail` was given.
-    #[allow(dead_code, reason = "only the client constructs it")]
-    NotFound,
-    /// The reader of stdout has closed it.
-    ReaderGone,
+/// Why a program ends early: its exit status, and the text for stderr.
+pub(crate) struct Failure {
+    pub(crate) status: u8,
+    pub(crate) text: String,
 }
 
-impl From<ArgsError> for Failure {
-    fn from(error: ArgsError) -> Failure {
-        Failure::Usage(error.to_string())
+/// A wrong command line.
+impl From<String> for Failure {
+    fn from(fault: String) -> Failure {
+        let (program, fault) = (env!("CARGO_BIN_NAME"), escape(&fault));
+        Failure { status: 2, text: format!("{program}: {fault}; see '{program} --help'\n") }
     }
 }
 
 impl From<KvsError> for Failure {
     fn from(error: KvsError) -> Failure {
-        let mut messages = error.chain();
-        messages[0] += match error {
+        let hint = match &error {
+            KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+                // The reader of stdout has closed it.
+                return Failure { status: 0, text: String::new() };
+            }
             KvsError::Server { code: Code::TooLong, .. } => "; kvs-server --max-line raises it",
             KvsError::OtherVersion { .. } => "; choose another --dir, or use that version",
             _ => "",
         };
-        Failure::Failed(messages)
+        let mut messages = error.chain();
+        messages[0] += hint;
+        failed(&messages)
     }
 }
 
-/// A failure without a cause.
-pub(crate) fn failed(message: String) -> Failure {
-    Failure::Failed(vec![message])
+/// The failure for an error and its causes.
+pub(crate) fn failed(messages: &[String]) -> Failure {
+    let labels = std::iter::once("error: ").chain(std::iter::repeat("caused by: "));
+    let lines = labels.zip(messages).map(|(label, text)| format!("{label}{}\n", escape(text)));
+    Failure { status: 1, text: lines.collect() }
 }
 
-/// The exit status of a program. Prints why it failed.
-pub(crate) fn exit(program: &str, result: Result<(), Failure>) -> ExitCode {
-    let (text, status) = match result {
-        Ok(()) | Err(Failure::ReaderGone) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(fault)) => (format!("{program}: {fault}; see '{program} --help'\n"), 2),
-        Err(Failure::Failed(messages)) => (error_text(&messages), 1),
-        Err(Failure::NotFound) => ("error: Key not found\n".to_owned(), 3),
-    };
+/// Gives an I/O error its context.
+pub(crate) fn io_error(context: impl Into<String>) -> impl FnOnce(io::Error) -> KvsError {
+    |source| KvsError::Io { context: context.into(), source }
+}
+
+/// Prints why a program failed, and returns its exit status.
+pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
     // If stderr is closed, only the exit status is left.
-    let _ = io::stderr().write_all(text.as_bytes());
-    ExitCode::from(status)
-}
-
-/// The text for an error and its causes, a line each.
-fn error_text(messages: &[String]) -> String {
-    let labels = ["error: "].into_iter().chain(std::iter::repeat("caused by: "));
-    labels.zip(messages).map(|(label, message)| format!("{label}{}\n", escape(message))).collect()
-}
-
-/// Escapes control characters, which a server may have sent.
-pub(crate) fn escape(text: &str) -> String {
-    let escape = |char: char| match char.is_control() {
-        true => char.escape_default().to_string(),
-        false => char.to_string(),
-    };
-    text.chars().map(escape).collect()
-}
-
-/// The failure to write to stdout.
-pub(crate) fn print_failure(source: io::Error) -> Failure {
-    if source.kind() == ErrorKind::BrokenPipe {
-        return Failure::ReaderGone;
-    }
-    KvsError::Io { context: "cannot write to stdout".to_owned(), source }.into()
+    let _ = io::stderr().write_all(failure.text.as_bytes());
+    ExitCode::from(failure.status)
 }
 
 /// Prints to stdout.
-pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> kvs::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(print_failure)
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
 }
 
-/// Reads the secret in the file that `--auth-file` names. A line ending at its end
-/// does not belong to it.
-pub(crate) fn read_secret(path: &Path) -> Result<String, Failure> {
-    let unusable = |source| {
-        let context = format!("cannot read the secret from {}", path.display());
-        KvsError::Io { context, source }
-    };
-    let invalid = |reason: &str| unusable(io::Error::new(ErrorKind::InvalidData, reason));
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(unusable)?;
-    let mut secret = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))?;
+/// Prints a text, and returns that there is no command to run.
+pub(crate) fn print_only<T>(text: &str) -> kvs::Result<Option<T>> {
+    print(text).map(|()| None)
+}
+
+pub(crate) fn stdout_error(source: io::Error) -> KvsError {
+    io_error("cannot write to stdout")(source)
+}
+
+/// Reads the secret in the file that `--auth-file` names, without a line ending at
+/// its end.
+pub(crate) fn read_secret(path: &Path) -> kvs::Result<String> {
+    let context = format!("cannot read the secret from {}", path.display());
+    let mut secret = String::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(SECRET_BYTES_MAX as u64 + 1).read_to_string(&mut secret));
     secret.truncate(secret.trim_end_matches(['\n', '\r']).len());
-    match secret.len() as u64 {
-        0 => Err(invalid("it is empty").into()),
+    let checked = read.and_then(|_| match secret.len() {
+        0 => Err(io::Error::other("it is empty")),
         1..=SECRET_BYTES_MAX => Ok(secret),
-        _ => Err(invalid("it has more than 1,024 bytes").into()),
+        _ => Err(io::Error::other("it has more than 1,024 bytes")),
+    });
+    checked.map_err(io_error(context))
+}
+
+/// Calls `attempt` again for up to `time` while another process is about to listen,
+/// or about to release an address or a directory.
+pub(crate) fn retry<T>(
+    time: Duration,
+    mut attempt: impl FnMut() -> kvs::Result<T>,
+) -> kvs::Result<T> {
+    let begun = Instant::now();
+    loop {
+        let result = attempt();
+        let may_pass = match &result {
+            Err(KvsError::Io { source, .. }) => {
+                matches!(source.kind(), ErrorKind::AddrInUse | ErrorKind::ConnectionRefused)
+            }
+            Err(KvsError::InUse { .. }) => true,
+            _ => false,
+        };
+        if !may_pass || begun.elapsed() >= time {
+            return result;
+        }
+        std::thread::sleep(RETRY_PAUSE);
     }
 }
