@@ -1,9 +1,8 @@
-//! [`SledKvStore`]: sled behind the engine trait, with the same durability as the
-//! engine of this crate.
+//! [`SledKvStore`]: sled behind the engine trait, as durable as this crate's own engine.
 //!
-//! sled's `flush` is not enough for that. On Linux it calls `sync_file_range`, which
-//! neither flushes the disk's cache nor makes a file length durable. So
-//! [`sync`](KvsEngine::sync) also fsyncs sled's files:
+//! sled's `flush` does not make data survive a power failure. On Linux it calls
+//! `sync_file_range`, which neither flushes the disk's cache nor makes a file length
+//! durable. So [`sync`](KvsEngine::sync) also fsyncs sled's files:
 //!
 //! | name | contents | fsynced |
 //! | --- | --- | --- |
@@ -12,34 +11,27 @@
 //! | `conf` | written once, when the database is created | at open |
 //! | `snap.*` | replaced at open; sled fsyncs the file, not its name | at open |
 //!
-//! Not here: a file format.
-//!
 //! Invariant: after a failed write, flush or fsync every call fails, because sled
-//! keeps what it could not write in memory, and may wait for ever in the next call
+//! keeps what it could not write in memory, and its next call may never return
 //! (`after_a_failed_sync_every_call_of_sled_fails`).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Bound;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::store::background::{HelperThread, OsTask};
 use super::store::directory::{Directory, EngineName};
-use super::store::fs::{OsFs, Task};
+use super::store::fs::{Fs, OsFs};
 use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::protocol::{Request, encode_request};
 
-/// Permissions of sled's files, and of its directory of blobs.
+/// Permissions of sled's files.
 const FILE_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
-/// Bytes of keys in a page of a scan, but for the last key.
+/// A page of a scan ends with the key that exceeds this number of bytes.
 const PAGE_KEY_BYTES: usize = 64 << 10;
 /// The first character of a cursor, so that no cursor is empty or `-`.
 const CURSOR_PREFIX: char = '>';
@@ -49,31 +41,16 @@ const LOCK_RELEASE_MAX: Duration = Duration::from_secs(5);
 /// sled as an engine.
 #[derive(Debug)]
 pub struct SledKvStore {
-    /// The database. Declared, and so dropped, before the directory's lock.
+    /// Declared, and so dropped, before the directory's lock.
     db: sled::Db,
-    /// Its files, to fsync them.
-    files: Arc<Files>,
-    /// Runs fsyncs that nobody waits for.
-    helper: HelperThread,
-    /// The one that runs now.
-    task: RefCell<Option<OsTask>>,
-    /// The first failure.
-    failed: RefCell<Option<String>>,
-    /// Fsyncs that were waited for.
+    log: File,
+    /// Blobs up to this number are on disk.
+    synced_blob: Cell<u64>,
+    first_failure: RefCell<Option<String>>,
+    /// Successful calls of `sync`.
     syncs: Cell<u64>,
     /// Locked as long as the database is open.
-    _directory: Directory<OsFs>,
-}
-
-/// The files of a database.
-#[derive(Debug)]
-struct Files {
-    /// The log.
-    log: File,
-    /// Where large values are, one file each.
-    blobs: PathBuf,
-    /// The names of those that are on disk.
-    synced_blobs: Mutex<HashSet<OsString>>,
+    directory: Directory<OsFs>,
 }
 
 impl SledKvStore {
@@ -85,40 +62,31 @@ impl SledKvStore {
     /// directory holds a [`KvStore`](crate::KvStore); [`KvsError::Engine`] if sled fails.
     pub fn open(directory: impl Into<PathBuf>) -> Result<SledKvStore> {
         let directory = Directory::open(OsFs::default(), &directory.into(), EngineName::Sled)?;
-        let path = directory.path().to_owned();
-        let blobs = path.join("blobs");
-        let context = format!("cannot create the directory {}", blobs.display());
+        let path = directory.path();
+        let context = || format!("cannot open the sled database {}", path.display());
         // sled would create it for everyone whom the umask lets in.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(DIRECTORY_MODE)
-            .create(&blobs)
-            .map_err(KvsError::io(context))?;
-        let context = format!("cannot open the sled database {}", path.display());
-        let db = open_db(&path).map_err(engine_error(context))?;
-        let log_path = path.join("db");
-        let context = format!("cannot open {}", log_path.display());
-        let log = File::open(&log_path).map_err(KvsError::io(context))?;
-        sync_new_files(&path)?;
-        directory.sync()?;
+        OsFs::default().create_dir(&path.join("blobs")).map_err(KvsError::io(context()))?;
+        let db = open_db(path).map_err(engine_error(context()))?;
+        sync_files(path, |name| name == "conf" || name == "db" || name.starts_with("snap."))
+            .map_err(KvsError::io(context()))?;
+        let log = File::open(path.join("db")).map_err(KvsError::io(context()))?;
         directory.sync_ancestors()?;
         let store = SledKvStore {
             db,
-            files: Arc::new(Files { log, blobs, synced_blobs: Mutex::default() }),
-            helper: HelperThread::default(),
-            task: RefCell::default(),
-            failed: RefCell::default(),
+            log,
+            synced_blob: Cell::default(),
+            first_failure: RefCell::default(),
             syncs: Cell::default(),
-            _directory: directory,
+            directory,
         };
         // sled may have recovered data that is not on disk yet.
         store.sync()?;
         Ok(store)
     }
 
-    /// Fails if an earlier write, flush or fsync did.
+    /// Fails if an earlier write, flush or fsync failed.
     fn check(&self) -> Result<()> {
-        match &*self.failed.borrow() {
+        match &*self.first_failure.borrow() {
             Some(cause) => Err(KvsError::Failed { cause: cause.clone() }),
             None => Ok(()),
         }
@@ -127,56 +95,31 @@ impl SledKvStore {
     /// Makes an error fatal.
     fn fatal<T>(&self, result: Result<T>) -> Result<T> {
         result.inspect_err(|e| {
-            self.failed.borrow_mut().get_or_insert_with(|| e.chain().join(": "));
+            self.first_failure.borrow_mut().get_or_insert_with(|| e.chain().join(": "));
         })
     }
 
-    /// Waits for the fsync in the background, unless it runs on and `is_patient` is false.
-    fn end_task(&self, is_patient: bool) -> Result<()> {
-        let mut task = self.task.borrow_mut();
-        if !is_patient && !task.as_mut().is_some_and(Task::is_done) {
-            return Ok(());
-        }
-        let synced = task.take().map_or(Ok(()), Task::wait);
-        self.fatal(synced.map_err(KvsError::io("cannot fsync sled's files")))
-    }
-}
-
-impl Files {
-    /// Fsyncs the blobs that the log refers to, and then the log.
-    fn sync(&self) -> io::Result<()> {
-        self.sync_blobs()?;
-        self.log.sync_data()
-    }
-
-    /// Fsyncs the blobs that are new, and forgets those that are gone.
-    fn sync_blobs(&self) -> io::Result<()> {
-        let mut synced = self.synced_blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut present = HashSet::new();
-        let mut is_any_new = false;
-        for entry in fs::read_dir(&self.blobs)? {
-            let entry = entry?;
-            if synced.contains(&entry.file_name()) {
-                present.insert(entry.file_name());
-            } else if sync_file(&entry.path())? {
-                is_any_new = true;
-                present.insert(entry.file_name());
-            }
-        }
-        if is_any_new {
-            File::open(&self.blobs)?.sync_all()?;
-        }
-        *synced = present;
-        Ok(())
+    /// Flushes, and fsyncs the blobs before the log, which refers to them.
+    fn sync_all(&self) -> Result<()> {
+        let io_error = || KvsError::io("cannot fsync sled's files");
+        let blobs = self.directory.path().join("blobs");
+        // A blob's name is its position in the log, so later ones have larger numbers.
+        let number = |name: &str| name.parse().unwrap_or(0);
+        // A thread of sled may be writing blobs. The flush waits for those listed here.
+        let listed = OsFs::default().list(&blobs).map_err(io_error())?;
+        self.db.flush().map_err(engine_error("sled cannot flush"))?;
+        let synced = self.synced_blob.get();
+        sync_files(&blobs, |name| number(name) > synced).map_err(io_error())?;
+        self.synced_blob.set(listed.iter().map(|name| number(name)).max().unwrap_or(0));
+        self.log.sync_data().map_err(io_error())
     }
 }
 
 impl Drop for SledKvStore {
     fn drop(&mut self) {
-        let _ = self.end_task(true);
         // Dropping the last handle flushes, and after a failure that may never
         // return. One more handle prevents it until the process ends.
-        if self.failed.borrow().is_some() {
+        if self.first_failure.borrow().is_some() {
             std::mem::forget(self.db.clone());
         }
     }
@@ -213,11 +156,9 @@ impl KvsEngine for SledKvStore {
         for key in self.db.range::<&[u8], _>((start, Bound::Unbounded)).keys() {
             let key = text(&key.map_err(engine_error("sled cannot scan"))?)?;
             key_bytes += key.len();
-            if key_bytes > PAGE_KEY_BYTES {
-                page.next = Some(format!("{CURSOR_PREFIX}{key}"));
-            }
             page.keys.push(key);
-            if page.next.is_some() {
+            if key_bytes > PAGE_KEY_BYTES {
+                page.next = page.keys.last().map(|key| format!("{CURSOR_PREFIX}{key}"));
                 break;
             }
         }
@@ -226,22 +167,19 @@ impl KvsEngine for SledKvStore {
 
     fn flush(&self) -> Result<()> {
         self.check()?;
-        self.fatal(self.db.flush().map(drop).map_err(engine_error("sled cannot flush")))?;
-        self.end_task(false)
+        self.fatal(self.db.flush().map(drop).map_err(engine_error("sled cannot flush")))
     }
 
     fn sync(&self) -> Result<()> {
-        self.flush()?;
-        self.end_task(true)?;
-        self.fatal(self.files.sync().map_err(KvsError::io("cannot fsync sled's files")))?;
+        self.check()?;
+        self.fatal(self.sync_all())?;
         self.syncs.set(self.syncs.get() + 1);
         Ok(())
     }
 
     fn maintain(&self) -> Result<bool> {
         self.check()?;
-        self.end_task(false)?;
-        Ok(self.task.borrow().is_some())
+        Ok(false)
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
@@ -249,34 +187,25 @@ impl KvsEngine for SledKvStore {
         stats.extend(self.db.size_on_disk().ok().map(|bytes| ("disk_bytes", bytes)));
         stats
     }
-
-    fn sync_in_background(&self) -> Result<()> {
-        self.flush()?;
-        let mut task = self.task.borrow_mut();
-        if task.is_none() {
-            let files = self.files.clone();
-            *task = Some(self.helper.start(move || files.sync()));
-        }
-        Ok(())
-    }
 }
 
-/// Writes a `SET` line for each key of a database to `out`. What is lost is passed to
-/// `report` and counted.
+/// Writes a `SET` line for each key of a database to `out`. Passes each pair that cannot
+/// be read to `report`, and returns their number.
 pub(super) fn export(
     directory: &Path,
     out: &mut dyn Write,
     report: &mut dyn FnMut(&str),
 ) -> Result<u64> {
     let store = SledKvStore::open(directory)?;
-    let (mut line, mut lost) = (Vec::new(), 0);
+    let request = |(key, value): (sled::IVec, sled::IVec)| {
+        Ok(Request::Set { key: text(&key)?.into(), value: text(&value)?.into() })
+    };
+    let mut lost = 0;
     for pair in store.db.iter() {
-        let pair = pair.map_err(engine_error("sled cannot read a key"));
-        match pair.and_then(|(key, value)| Ok((text(&key)?, text(&value)?))) {
-            Ok((key, value)) => {
-                line.clear();
-                let (key, value) = (key.into(), value.into());
-                encode_request(&Request::Set { key, value }, &mut line);
+        match pair.map_err(engine_error("sled cannot read a key")).and_then(request) {
+            Ok(request) => {
+                let mut line = Vec::new();
+                encode_request(&request, &mut line);
                 out.write_all(&line).map_err(KvsError::io("cannot write the export"))?;
             }
             Err(error) => {
@@ -296,14 +225,9 @@ fn text(bytes: &[u8]) -> Result<String> {
 /// Opens sled. Waits while the threads of a handle of this process that was dropped
 /// still hold sled's own lock. No other process can, because the directory is locked.
 fn open_db(directory: &Path) -> sled::Result<sled::Db> {
-    retry_while_locked(|| sled::Config::new().path(directory).open())
-}
-
-/// The result of `open`, tried again while it is an error about sled's lock.
-fn retry_while_locked<T>(open: impl Fn() -> sled::Result<T>) -> sled::Result<T> {
     let start = Instant::now();
     loop {
-        match open() {
+        match sled::Config::new().path(directory).open() {
             // sled keeps only the text of this error.
             Err(sled::Error::Io(error))
                 if error.to_string().starts_with("could not acquire lock")
@@ -323,29 +247,20 @@ fn engine_error<E: std::error::Error + Send + Sync + 'static>(
     |error| KvsError::Engine { context: context.into(), source: Box::new(error) }
 }
 
-/// Fsyncs what sled has created at open, for its owner only.
-fn sync_new_files(directory: &Path) -> Result<()> {
-    let context = || format!("cannot fsync {}", directory.display());
-    for entry in fs::read_dir(directory).map_err(KvsError::io(context()))? {
-        let entry = entry.map_err(KvsError::io(context()))?;
-        let is_ours = ["conf", "db"].iter().any(|name| entry.file_name() == *name)
-            || entry.file_name().as_encoded_bytes().starts_with(b"snap.");
-        if is_ours {
-            sync_file(&entry.path()).map_err(KvsError::io(context()))?;
-        }
+/// Fsyncs the files whose names are wanted, and then their directory. Leaves access to
+/// the owner only. Skips files that sled has removed meanwhile.
+fn sync_files(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    let mut names = OsFs::default().list(directory)?;
+    names.retain(|name| is_wanted(name));
+    for name in &names {
+        let file = match File::open(directory.join(name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        file.sync_all()?;
     }
-    Ok(())
-}
-
-/// Fsyncs a file, for its owner only. Returns false if sled has removed it meanwhile.
-fn sync_file(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        opened => opened?,
-    };
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.sync_all()?;
-    Ok(true)
+    if names.is_empty() { Ok(()) } else { File::open(directory)?.sync_all() }
 }
 
 #[cfg(test)]
