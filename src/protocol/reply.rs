@@ -133,7 +133,7 @@ fn decode_stats(rest: &str) -> Option<Vec<(String, String)>> {
 /// Decodes a code and a message.
 fn decode_fault(rest: &str) -> Option<Fault> {
     let (word, message) = rest.split_once(' ').unwrap_or((rest, ""));
-    let code = Code::ALL.into_iter().find(|code| code.as_str() == word)?;
+    let code = Code::NAMES.into_iter().find_map(|(code, name)| (name == word).then_some(code))?;
     Some(Fault { code, messages: message.split(CAUSED_BY).map(str::to_owned).collect() })
 }
 
