@@ -1,107 +1,55 @@
-//! The one error type of the crate: what failed, to what, and why.
+//! The error type of the crate: what failed, to what, and why.
 //!
-//! A variant stands for what a caller may do about it, and its fields name the
-//! thing that failed: the file, the offset, the address, the limit. Messages
-//! are lower case, without a full stop, and without their cause, which
-//! [`source`](std::error::Error::source) gives: whoever reports an error walks
-//! that chain. Nothing here prints or exits.
+//! A message is lower case, without a full stop, and without its cause. The cause is in
+//! [`source`](std::error::Error::source), and [`KvsError::chain`] lists all of them.
+//! Nothing here prints or exits.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What every fallible call of this crate returns.
+/// The result of every fallible call of this crate.
 pub type Result<T> = std::result::Result<T, KvsError>;
 
-/// Everything that can go wrong, by what the caller may do about it.
+/// Everything that can fail. Callers can react differently to each variant.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the comment of a variant explains its fields")]
 pub enum KvsError {
-    /// `remove` was asked for a key that is not there.
+    /// `remove` was called with a key that has no value.
     KeyNotFound,
-    /// The operating system refused a call.
-    Io {
-        /// What was being done, and to what.
-        context: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file holds bytes that were not written so; nothing of it is served.
-    Corrupt {
-        /// The damaged file.
-        path: PathBuf,
-        /// Where in it, in bytes from its start.
-        offset: u64,
-        /// What is wrong there.
-        reason: String,
-    },
-    /// Another handle has the directory open, in this process or another.
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
+    /// The operating system refused a call. The context names the call and its object.
+    Io { context: String, source: io::Error },
+    /// A file is damaged, `offset` bytes from its start. Nothing in it is used.
+    Corrupt { path: PathBuf, offset: u64, reason: String },
+    /// Another handle, in this process or another, has the directory open.
+    InUse { path: PathBuf },
     /// Another version of kvs wrote the file or directory.
-    OtherVersion {
-        /// The file or directory.
-        path: PathBuf,
-        /// Which version.
-        version: String,
-    },
-    /// A length is beyond its limit; nothing was changed.
-    TooLarge {
-        /// What is too large.
-        what: &'static str,
-        /// How many bytes it has.
-        len: u64,
-        /// How many it may have.
-        max: u64,
-    },
-    /// The engine failed earlier, and every call fails until it is opened again.
-    Failed {
-        /// The first failure, with its causes.
-        cause: String,
-    },
+    OtherVersion { path: PathBuf, version: String },
+    /// The length of `what` in bytes exceeds its limit. Nothing was changed.
+    TooLarge { what: &'static str, len: u64, max: u64 },
+    /// The engine failed earlier: `cause` is the first failure and its causes. Every call
+    /// fails until the engine is opened again.
+    Failed { cause: String },
     /// No page of a scan has this cursor.
     BadCursor(String),
     /// The directory holds the data of another engine than the one asked for.
-    WrongEngine {
-        /// The data directory.
-        path: PathBuf,
-        /// The engine asked for.
-        asked: &'static str,
-        /// The engine whose data it holds.
-        found: &'static str,
-    },
+    WrongEngine { path: PathBuf, asked: &'static str, found: &'static str },
     /// No engine can be opened: its name is unknown, it was left out of this build, or
     /// the directory holds the files of both engines.
-    EngineUnusable {
-        /// Which of these, and what to do.
-        reason: String,
-    },
-    /// The second engine, or a dependency, failed.
-    Engine {
-        /// What was being done.
-        context: String,
-        /// What it said.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The server answered with an error.
-    Server {
-        /// Its code.
-        code: Code,
-        /// Its message and those of its causes, outermost first.
-        messages: Vec<String>,
-    },
-    /// The server's answer is not one that the protocol allows here.
-    BadReply {
-        /// What is wrong with it.
-        reason: String,
-    },
+    EngineUnusable { reason: String },
+    /// sled failed. The context names the call.
+    Engine { context: String, source: Box<dyn Error + Send + Sync> },
+    /// The server answered with an error. The first message is the error's, and the
+    /// others are those of its causes.
+    Server { code: Code, messages: Vec<String> },
+    /// The protocol does not allow the server's answer.
+    BadReply { reason: String },
 }
 
 impl KvsError {
-    /// Gives a failed system call its context; made for `map_err`.
+    /// Adds a context to the error of a system call, for `map_err`.
     pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> KvsError {
         |source| KvsError::Io { context: context.into(), source }
     }
@@ -130,55 +78,48 @@ impl KvsError {
         KvsError::Corrupt { path: path.to_owned(), offset, reason: reason.into() }
     }
 
-    /// The error and its causes, outermost first, a message each.
+    /// The messages of the error and of its causes, outermost first.
     pub fn chain(&self) -> Vec<String> {
-        let mut messages = vec![self.to_string()];
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            messages.push(error.to_string());
-            cause = error.source();
-        }
-        messages
+        let errors = std::iter::successors(Some(self as &dyn Error), |&error| error.source());
+        errors.map(ToString::to_string).collect()
     }
 }
 
 impl fmt::Display for KvsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KvsError::KeyNotFound => write!(f, "Key not found"),
-            KvsError::Io { context, .. } | KvsError::Engine { context, .. } => {
-                write!(f, "{context}")
-            }
-            KvsError::Corrupt { path, offset, reason } => {
+            Self::KeyNotFound => write!(f, "Key not found"),
+            Self::Io { context: text, .. }
+            | Self::Engine { context: text, .. }
+            | Self::EngineUnusable { reason: text } => write!(f, "{text}"),
+            Self::Corrupt { path, offset, reason } => {
                 write!(f, "{} is damaged at byte {offset}: {reason}", path.display())
             }
-            KvsError::InUse { path } => {
+            Self::InUse { path } => {
                 write!(f, "{} is in use by another process or handle", path.display())
             }
-            KvsError::OtherVersion { path, version } => write!(
-                f,
-                "{} was written by {version}, which this version cannot read",
-                path.display()
-            ),
-            KvsError::TooLarge { what, len, max } => {
+            Self::OtherVersion { path, version } => {
+                let path = path.display();
+                write!(f, "{path} was written by {version}, which this version cannot read")
+            }
+            Self::TooLarge { what, len, max } => {
                 write!(f, "{what} of {len} bytes is over the limit of {max}")
             }
-            KvsError::Failed { cause } => {
+            Self::Failed { cause } => {
                 write!(f, "the store failed and must be opened again: {cause}")
             }
-            KvsError::BadCursor(cursor) => {
+            Self::BadCursor(cursor) => {
                 write!(f, "no page has the cursor '{}'", cursor.escape_debug())
             }
-            KvsError::WrongEngine { path, asked, found } => write!(
+            Self::WrongEngine { path, asked, found } => write!(
                 f,
                 "{} holds data of the engine '{found}', so the engine '{asked}' cannot open it",
                 path.display()
             ),
-            KvsError::EngineUnusable { reason } => write!(f, "{reason}"),
-            KvsError::Server { code, messages } => {
+            Self::Server { code, messages } => {
                 write!(f, "the server answered {}: {}", code.as_str(), messages.join(": "))
             }
-            KvsError::BadReply { reason } => write!(f, "not a kvs server's answer: {reason}"),
+            Self::BadReply { reason } => write!(f, "not a kvs server's answer: {reason}"),
         }
     }
 }
@@ -186,8 +127,8 @@ impl fmt::Display for KvsError {
 impl Error for KvsError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            KvsError::Io { source, .. } => Some(source),
-            KvsError::Engine { source, .. } => Some(&**source),
+            Self::Io { source, .. } => Some(source),
+            Self::Engine { source, .. } => Some(&**source),
             _ => None,
         }
     }
@@ -201,13 +142,13 @@ pub enum Code {
     Syntax,
     /// No verb has this name.
     UnknownVerb,
-    /// The line, the key or the value is longer than its limit.
+    /// The line, the key or the value exceeds its limit.
     TooLong,
     /// The line is not UTF-8.
     Utf8,
     /// The connection ended in the middle of the line.
     Incomplete,
-    /// The peer speaks HTTP; the connection is closed.
+    /// The client speaks HTTP. The connection closes.
     Http,
     /// The engine failed.
     Storage,
@@ -215,39 +156,28 @@ pub enum Code {
     Auth,
     /// The server does not allow this request.
     Forbidden,
-    /// The server has as many clients as it may have.
+    /// The server has its maximum number of clients.
     Busy,
 }
 
 impl Code {
-    /// Every code.
-    pub(crate) const ALL: [Code; 10] = [
-        Code::Syntax,
-        Code::UnknownVerb,
-        Code::TooLong,
-        Code::Utf8,
-        Code::Incomplete,
-        Code::Http,
-        Code::Storage,
-        Code::Auth,
-        Code::Forbidden,
-        Code::Busy,
+    /// The names of all codes, in the order of the enum.
+    pub(crate) const NAMES: [(Code, &str); 10] = [
+        (Code::Syntax, "syntax"),
+        (Code::UnknownVerb, "unknown-verb"),
+        (Code::TooLong, "too-long"),
+        (Code::Utf8, "utf8"),
+        (Code::Incomplete, "incomplete"),
+        (Code::Http, "http"),
+        (Code::Storage, "storage"),
+        (Code::Auth, "auth"),
+        (Code::Forbidden, "forbidden"),
+        (Code::Busy, "busy"),
     ];
 
     /// The name of the code in a reply.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Code::Syntax => "syntax",
-            Code::UnknownVerb => "unknown-verb",
-            Code::TooLong => "too-long",
-            Code::Utf8 => "utf8",
-            Code::Incomplete => "incomplete",
-            Code::Http => "http",
-            Code::Storage => "storage",
-            Code::Auth => "auth",
-            Code::Forbidden => "forbidden",
-            Code::Busy => "busy",
-        }
+        Code::NAMES[self as usize].1
     }
 }
 

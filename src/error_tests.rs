@@ -45,3 +45,10 @@ fn the_chain_has_every_cause() {
     assert_eq!(error.chain(), ["the server answered storage: what was tried: the cause"]);
     assert_eq!(KvsError::KeyNotFound.chain(), [KvsError::KeyNotFound.to_string()]);
 }
+
+#[test]
+fn every_code_has_its_own_name() {
+    for (code, name) in Code::NAMES {
+        assert_eq!(code.as_str(), name);
+    }
+}

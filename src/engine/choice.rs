@@ -1,10 +1,7 @@
 //! Which engine a directory holds, and opening the right one.
 //!
-//! The files in a directory show which engine it belongs to. There is no marker
-//! that could disagree with them.
-//!
-//! Not here: argv, sockets, and the names of files
-//! (`store/directory.rs`).
+//! The files in a directory show which engine it belongs to. There is no marker that
+//! could disagree with them.
 //!
 //! Invariant: nothing is written before the engine is chosen
 //! (`the_other_engine_is_refused_before_anything_is_written`).
@@ -24,15 +21,14 @@ impl FromStr for EngineName {
     type Err = KvsError;
 
     fn from_str(name: &str) -> Result<EngineName> {
-        EngineName::ALL.into_iter().find(|engine| engine.as_str() == name).ok_or_else(|| {
-            let reason =
-                format!("no engine is called '{}': use 'kvs' or 'sled'", name.escape_debug());
-            KvsError::EngineUnusable { reason }
+        let engine = EngineName::ALL.into_iter().find(|engine| engine.as_str() == name);
+        engine.ok_or_else(|| KvsError::EngineUnusable {
+            reason: format!("no engine is called '{}': use 'kvs' or 'sled'", name.escape_debug()),
         })
     }
 }
 
-/// The engine whose files `directory` holds; `None` if it holds none's, or is missing.
+/// The engine whose files `directory` holds, if it exists and holds any.
 ///
 /// # Errors
 ///
@@ -51,7 +47,7 @@ pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
 ///
 /// # Errors
 ///
-/// [`KvsError::WrongEngine`] if another one is in use than is asked for, and as for
+/// [`KvsError::WrongEngine`] if the one in use is not the one asked for, and as for
 /// [`in_use`].
 pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName> {
     let found = in_use(directory)?;
@@ -66,8 +62,7 @@ pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName>
 ///
 /// # Errors
 ///
-/// [`KvsError::EngineUnusable`] if the engine was left out of the build, and
-/// whatever the engine cannot be opened for.
+/// [`KvsError::EngineUnusable`] if the build has no such engine, and those of the engine.
 pub fn open(
     directory: &Path,
     name: EngineName,
@@ -82,9 +77,8 @@ pub fn open(
     }
 }
 
-/// Writes a `SET` line to `out` for each key that has a value in `directory`,
-/// damaged or not. Passes what was lost to `report`, and returns how much that was.
-/// Needs only read permission for the files of [`KvStore`].
+/// Writes a `SET` line to `out` for each key of a store, damaged or not. Passes each loss
+/// to `report`, and returns their number. A [`KvStore`] needs only read permission.
 ///
 /// # Errors
 ///
@@ -104,7 +98,6 @@ pub fn export(directory: &Path, out: &mut dyn Write, report: &mut dyn FnMut(&str
     }
 }
 
-/// The error for a build without sled.
 #[cfg(not(feature = "sled"))]
 fn sled_not_built() -> KvsError {
     let reason = "this kvs was built without sled: build it with `--features sled`".to_owned();

@@ -1,9 +1,8 @@
-//! [`SledKvStore`]: sled behind the engine trait, with the same durability as the
-//! engine of this crate.
+//! [`SledKvStore`]: sled behind the engine trait, as durable as this crate's own engine.
 //!
-//! sled's `flush` is not enough for that. On Linux it calls `sync_file_range`, which
-//! neither flushes the disk's cache nor makes a file length durable. So
-//! [`sync`](KvsEngine::sync) also fsyncs sled's files:
+//! sled's `flush` does not make data survive a power failure. On Linux it calls
+//! `sync_file_range`, which neither flushes the disk's cache nor makes a file length
+//! durable. So [`sync`](KvsEngine::sync) also fsyncs sled's files:
 //!
 //! | name | contents | fsynced |
 //! | --- | --- | --- |
@@ -12,30 +11,27 @@
 //! | `conf` | written once, when the database is created | at open |
 //! | `snap.*` | replaced at open; sled fsyncs the file, not its name | at open |
 //!
-//! Not here: a file format.
-//!
 //! Invariant: after a failed write, flush or fsync every call fails, because sled
-//! keeps what it could not write in memory, and may wait for ever in the next call
+//! keeps what it could not write in memory, and its next call may never return
 //! (`after_a_failed_sync_every_call_of_sled_fails`).
 
 use std::cell::{Cell, RefCell};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Bound;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::store::directory::{Directory, EngineName};
-use super::store::fs::OsFs;
+use super::store::fs::{Fs, OsFs};
 use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::protocol::{Request, encode_request};
 
-/// Permissions of sled's files, and of its directory of blobs.
+/// Permissions of sled's files.
 const FILE_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
-/// Bytes of keys in a page of a scan, but for the last key.
+/// A page of a scan ends with the key that exceeds this number of bytes.
 const PAGE_KEY_BYTES: usize = 64 << 10;
 /// The first character of a cursor, so that no cursor is empty or `-`.
 const CURSOR_PREFIX: char = '>';
@@ -45,20 +41,16 @@ const LOCK_RELEASE_MAX: Duration = Duration::from_secs(5);
 /// sled as an engine.
 #[derive(Debug)]
 pub struct SledKvStore {
-    /// The database. Declared, and so dropped, before the directory's lock.
+    /// Declared, and so dropped, before the directory's lock.
     db: sled::Db,
-    /// The file `db`, to fsync it.
     log: File,
-    /// Where large values are, one file each. Its name is a number that only grows.
-    blobs: PathBuf,
-    /// The largest of these numbers that is on disk.
-    synced_blob: Cell<i64>,
-    /// The first failure.
-    failed: RefCell<Option<String>>,
-    /// Fsyncs that were waited for.
+    /// Blobs up to this number are on disk.
+    synced_blob: Cell<u64>,
+    first_failure: RefCell<Option<String>>,
+    /// Successful calls of `sync`.
     syncs: Cell<u64>,
     /// Locked as long as the database is open.
-    _directory: Directory<OsFs>,
+    directory: Directory<OsFs>,
 }
 
 impl SledKvStore {
@@ -71,34 +63,30 @@ impl SledKvStore {
     pub fn open(directory: impl Into<PathBuf>) -> Result<SledKvStore> {
         let directory = Directory::open(OsFs::default(), &directory.into(), EngineName::Sled)?;
         let path = directory.path();
-        let (log, blobs) = (path.join("db"), path.join("blobs"));
+        let context = || format!("cannot open the sled database {}", path.display());
         // sled would create it for everyone whom the umask lets in.
-        let created = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&blobs);
-        created.map_err(KvsError::cannot("create the directory", &blobs))?;
-        let context = format!("cannot open the sled database {}", path.display());
-        let db = retry_while_locked(|| sled::Config::new().path(path).open());
-        let db = db.map_err(engine_error(context))?;
-        let is_ours = |name: &str| ["conf", "db"].contains(&name) || name.starts_with("snap.");
-        sync_files(path, is_ours).map_err(KvsError::cannot("fsync the files in", path))?;
-        directory.sync()?;
+        OsFs::default().create_dir(&path.join("blobs")).map_err(KvsError::io(context()))?;
+        let db = open_db(path).map_err(engine_error(context()))?;
+        sync_files(path, |name| name == "conf" || name == "db" || name.starts_with("snap."))
+            .map_err(KvsError::io(context()))?;
+        let log = File::open(path.join("db")).map_err(KvsError::io(context()))?;
         directory.sync_ancestors()?;
         let store = SledKvStore {
             db,
-            log: File::open(&log).map_err(KvsError::cannot("open", &log))?,
-            blobs,
-            synced_blob: Cell::new(-1),
-            failed: RefCell::default(),
+            log,
+            synced_blob: Cell::default(),
+            first_failure: RefCell::default(),
             syncs: Cell::default(),
-            _directory: directory,
+            directory,
         };
         // sled may have recovered data that is not on disk yet.
         store.sync()?;
         Ok(store)
     }
 
-    /// Fails if an earlier write, flush or fsync did.
+    /// Fails if an earlier write, flush or fsync failed.
     fn check(&self) -> Result<()> {
-        match &*self.failed.borrow() {
+        match &*self.first_failure.borrow() {
             Some(cause) => Err(KvsError::Failed { cause: cause.clone() }),
             None => Ok(()),
         }
@@ -107,24 +95,23 @@ impl SledKvStore {
     /// Makes an error fatal.
     fn fatal<T>(&self, result: Result<T>) -> Result<T> {
         result.inspect_err(|e| {
-            self.failed.borrow_mut().get_or_insert_with(|| e.chain().join(": "));
+            self.first_failure.borrow_mut().get_or_insert_with(|| e.chain().join(": "));
         })
     }
 
-    /// Fsyncs the blobs that the log refers to, and then the log.
-    fn sync_log(&self) -> io::Result<()> {
+    /// Flushes, and fsyncs the blobs before the log, which refers to them.
+    fn sync_all(&self) -> Result<()> {
+        let io_error = || KvsError::io("cannot fsync sled's files");
+        let blobs = self.directory.path().join("blobs");
+        // A blob's name is its position in the log, so later ones have larger numbers.
+        let number = |name: &str| name.parse().unwrap_or(0);
+        // A thread of sled may be writing blobs. The flush waits for those listed here.
+        let listed = OsFs::default().list(&blobs).map_err(io_error())?;
+        self.db.flush().map_err(engine_error("sled cannot flush"))?;
         let synced = self.synced_blob.get();
-        let mut newest = synced;
-        let is_new = |name: &str| {
-            let number = name.parse().unwrap_or(synced);
-            newest = newest.max(number);
-            number > synced
-        };
-        if sync_files(&self.blobs, is_new)? {
-            File::open(&self.blobs)?.sync_all()?;
-        }
-        self.synced_blob.set(newest);
-        self.log.sync_data()
+        sync_files(&blobs, |name| number(name) > synced).map_err(io_error())?;
+        self.synced_blob.set(listed.iter().map(|name| number(name)).max().unwrap_or(0));
+        self.log.sync_data().map_err(io_error())
     }
 }
 
@@ -132,7 +119,7 @@ impl Drop for SledKvStore {
     fn drop(&mut self) {
         // Dropping the last handle flushes, and after a failure that may never
         // return. One more handle prevents it until the process ends.
-        if self.failed.borrow().is_some() {
+        if self.first_failure.borrow().is_some() {
             std::mem::forget(self.db.clone());
         }
     }
@@ -169,11 +156,9 @@ impl KvsEngine for SledKvStore {
         for key in self.db.range::<&[u8], _>((start, Bound::Unbounded)).keys() {
             let key = text(&key.map_err(engine_error("sled cannot scan"))?)?;
             key_bytes += key.len();
-            if key_bytes > PAGE_KEY_BYTES {
-                page.next = Some(format!("{CURSOR_PREFIX}{key}"));
-            }
             page.keys.push(key);
-            if page.next.is_some() {
+            if key_bytes > PAGE_KEY_BYTES {
+                page.next = page.keys.last().map(|key| format!("{CURSOR_PREFIX}{key}"));
                 break;
             }
         }
@@ -186,14 +171,15 @@ impl KvsEngine for SledKvStore {
     }
 
     fn sync(&self) -> Result<()> {
-        self.flush()?;
-        self.fatal(self.sync_log().map_err(KvsError::io("cannot fsync sled's files")))?;
+        self.check()?;
+        self.fatal(self.sync_all())?;
         self.syncs.set(self.syncs.get() + 1);
         Ok(())
     }
 
     fn maintain(&self) -> Result<bool> {
-        self.check().map(|()| false)
+        self.check()?;
+        Ok(false)
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
@@ -203,22 +189,23 @@ impl KvsEngine for SledKvStore {
     }
 }
 
-/// Writes a `SET` line for each key of a database to `out`. What is lost is passed to
-/// `report` and counted.
+/// Writes a `SET` line for each key of a database to `out`. Passes each pair that cannot
+/// be read to `report`, and returns their number.
 pub(super) fn export(
     directory: &Path,
     out: &mut dyn Write,
     report: &mut dyn FnMut(&str),
 ) -> Result<u64> {
     let store = SledKvStore::open(directory)?;
-    let (mut line, mut lost) = (Vec::new(), 0);
+    let request = |(key, value): (sled::IVec, sled::IVec)| {
+        Ok(Request::Set { key: text(&key)?.into(), value: text(&value)?.into() })
+    };
+    let mut lost = 0;
     for pair in store.db.iter() {
-        let pair = pair.map_err(engine_error("sled cannot read a key"));
-        match pair.and_then(|(key, value)| Ok((text(&key)?, text(&value)?))) {
-            Ok((key, value)) => {
-                line.clear();
-                let (key, value) = (key.into(), value.into());
-                encode_request(&Request::Set { key, value }, &mut line);
+        match pair.map_err(engine_error("sled cannot read a key")).and_then(request) {
+            Ok(request) => {
+                let mut line = Vec::new();
+                encode_request(&request, &mut line);
                 out.write_all(&line).map_err(KvsError::io("cannot write the export"))?;
             }
             Err(error) => {
@@ -235,13 +222,12 @@ fn text(bytes: &[u8]) -> Result<String> {
     String::from_utf8(bytes.to_vec()).map_err(engine_error("sled holds bytes that are not UTF-8"))
 }
 
-/// The result of `open`, tried again while it is an error about sled's lock: the
-/// threads of a handle of this process that was dropped may still hold it. No other
-/// process can, because the directory is locked.
-fn retry_while_locked<T>(open: impl Fn() -> sled::Result<T>) -> sled::Result<T> {
+/// Opens sled. Waits while the threads of a handle of this process that was dropped
+/// still hold sled's own lock. No other process can, because the directory is locked.
+fn open_db(directory: &Path) -> sled::Result<sled::Db> {
     let start = Instant::now();
     loop {
-        match open() {
+        match sled::Config::new().path(directory).open() {
             // sled keeps only the text of this error.
             Err(sled::Error::Io(error))
                 if error.to_string().starts_with("could not acquire lock")
@@ -261,26 +247,20 @@ fn engine_error<E: std::error::Error + Send + Sync + 'static>(
     |error| KvsError::Engine { context: context.into(), source: Box::new(error) }
 }
 
-/// Fsyncs the files in a directory that `is_wanted` chooses by name, for their owner
-/// only. Returns true if there are any.
-fn sync_files(directory: &Path, mut is_wanted: impl FnMut(&str) -> bool) -> io::Result<bool> {
-    let mut is_any = false;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(&mut is_wanted) {
-            is_any = true;
-            match File::open(entry.path()) {
-                // sled has removed it meanwhile.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                opened => {
-                    let file = opened?;
-                    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-                    file.sync_all()?;
-                }
-            }
-        }
+/// Fsyncs the files whose names are wanted, and then their directory. Leaves access to
+/// the owner only. Skips files that sled has removed meanwhile.
+fn sync_files(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    let mut names = OsFs::default().list(directory)?;
+    names.retain(|name| is_wanted(name));
+    for name in &names {
+        let file = match File::open(directory.join(name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        file.sync_all()?;
     }
-    Ok(is_any)
+    if names.is_empty() { Ok(()) } else { File::open(directory)?.sync_all() }
 }
 
 #[cfg(test)]

@@ -32,8 +32,7 @@
 //! character (DEL and C1 too), as a terminal may interpret it. So any JSON
 //! library can encode and decode tokens.
 //!
-//! All functions are pure. Sockets, line lengths and engines belong to
-//! [`server`](crate::KvsServer).
+//! Not here: sockets, limits of lengths, and engines.
 //!
 //! Invariants:
 //! * Every line decodes to a request or a fault, without a panic
@@ -66,8 +65,10 @@ pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX
 pub const HELP: &str = "SET key value | GET key | RM key | SCAN [cursor] | AUTH token | PING | \
     STATS | HELP | QUIT | SHUTDOWN";
 
-/// Maximum number of characters of a bad line that an error message repeats.
-const SHOWN_CHARS_MAX: usize = 32;
+/// The part of a bad line that an error message repeats.
+fn shown(line: &str) -> String {
+    line.chars().take(32).collect()
+}
 
 /// How a line ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,8 @@
 //! Replies: what the server answers, and the line of each.
-//!
-//! Requests are in [`request`](super::request), tokens in
-//! [`token`](super::token).
 
-use super::request::words;
 use super::token::{Tokens, push_quoted, push_text, push_token};
-use super::{LineEnding, SHOWN_CHARS_MAX};
-use crate::error::{Code, KvsError, Result};
+use super::{Code, LineEnding, shown};
+use crate::error::{KvsError, Result};
 
 /// Precedes each cause in the message of an error.
 const CAUSED_BY: &str = "; caused by: ";
@@ -16,6 +12,7 @@ const NO_CURSOR: &str = "-";
 /// What the server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the comment of a variant names its fields")]
 pub enum Reply {
     /// `OK`
     Ok,
@@ -23,13 +20,8 @@ pub enum Reply {
     Value(String),
     /// `NOT_FOUND`
     NotFound,
-    /// `KEYS next key key ..`
-    Keys {
-        /// The cursor of the next page; `None` after the last page.
-        next: Option<String>,
-        /// The keys of this page.
-        keys: Vec<String>,
-    },
+    /// `KEYS next key key ..`, without a cursor `next` after the last page.
+    Keys { next: Option<String>, keys: Vec<String> },
     /// `PONG`
     Pong,
     /// `STATS name=token ..`
@@ -55,7 +47,6 @@ impl Fault {
         Fault { code, messages: vec![message.into()] }
     }
 
-    /// The fault for HTTP, which closes the connection.
     pub(crate) fn http() -> Fault {
         Fault::new(Code::Http, "this is not a web server; the connection closes")
     }
@@ -77,66 +68,6 @@ impl From<&KvsError> for Fault {
     }
 }
 
-/// Decodes one line, without its ending, as a reply.
-///
-/// # Errors
-///
-/// [`KvsError::BadReply`] if the line is not a reply.
-pub fn decode_reply(line: &[u8]) -> Result<Reply> {
-    let bad = |reason: String| KvsError::BadReply { reason };
-    let line = str::from_utf8(line).map_err(|error| bad(error.to_string()))?;
-    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let reply = match (word, rest) {
-        ("OK", "") => Some(Reply::Ok),
-        ("NOT_FOUND", "") => Some(Reply::NotFound),
-        ("PONG", "") => Some(Reply::Pong),
-        ("VALUE", _) => {
-            let [value] = words(&mut Tokens::new(rest, 0), "VALUE token")
-                .map_err(|fault| bad(fault.messages.concat()))?;
-            Some(Reply::Value(value.into_owned()))
-        }
-        ("KEYS", _) => decode_keys(rest),
-        ("STATS", _) => decode_stats(rest).map(Reply::Stats),
-        ("HELP", _) => Some(Reply::Help(rest.to_owned())),
-        ("ERR", _) => decode_fault(rest).map(Reply::Error),
-        _ => None,
-    };
-    reply.ok_or_else(|| {
-        let shown: String = line.chars().take(SHOWN_CHARS_MAX).collect();
-        bad(format!("it begins '{}'", shown.escape_debug()))
-    })
-}
-
-/// Decodes a cursor and keys.
-fn decode_keys(rest: &str) -> Option<Reply> {
-    let is_last = rest.split(' ').next() == Some(NO_CURSOR);
-    let mut tokens = Tokens::new(rest, 0);
-    let cursor = tokens.next().ok()??.into_owned();
-    let mut keys = Vec::new();
-    while let Some(key) = tokens.next().ok()? {
-        keys.push(key.into_owned());
-    }
-    Some(Reply::Keys { next: (!is_last).then_some(cursor), keys })
-}
-
-/// Decodes `name=token ..`.
-fn decode_stats(rest: &str) -> Option<Vec<(String, String)>> {
-    let mut tokens = Tokens::new(rest, 0);
-    let mut stats = Vec::new();
-    while !tokens.is_at_end() {
-        let name = tokens.next_name()?;
-        stats.push((name.to_owned(), tokens.next().ok()??.into_owned()));
-    }
-    Some(stats)
-}
-
-/// Decodes a code and a message.
-fn decode_fault(rest: &str) -> Option<Fault> {
-    let (word, message) = rest.split_once(' ').unwrap_or((rest, ""));
-    let code = Code::ALL.into_iter().find(|code| code.as_str() == word)?;
-    Some(Fault { code, messages: message.split(CAUSED_BY).map(str::to_owned).collect() })
-}
-
 /// Appends the line of a reply, with this ending.
 pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
     match reply {
@@ -146,7 +77,18 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
             push_token(out, value);
         }
         Reply::NotFound => out.extend_from_slice(b"NOT_FOUND"),
-        Reply::Keys { next, keys } => encode_keys(next.as_deref(), keys, out),
+        Reply::Keys { next, keys } => {
+            out.extend_from_slice(b"KEYS ");
+            match next.as_deref() {
+                None => out.extend_from_slice(NO_CURSOR.as_bytes()),
+                Some(NO_CURSOR) => push_quoted(out, NO_CURSOR),
+                Some(cursor) => push_token(out, cursor),
+            }
+            for key in keys {
+                out.push(b' ');
+                push_token(out, key);
+            }
+        }
         Reply::Pong => out.extend_from_slice(b"PONG"),
         Reply::Stats(stats) => {
             out.extend_from_slice(b"STATS");
@@ -167,16 +109,50 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
     out.extend_from_slice(ending.as_bytes());
 }
 
-/// Appends a page of a scan.
-fn encode_keys(next: Option<&str>, keys: &[String], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"KEYS ");
-    match next {
-        None => out.extend_from_slice(NO_CURSOR.as_bytes()),
-        Some(NO_CURSOR) => push_quoted(out, NO_CURSOR),
-        Some(cursor) => push_token(out, cursor),
-    }
-    for key in keys {
-        out.push(b' ');
-        push_token(out, key);
-    }
+/// Decodes one line, without its ending, as a reply.
+///
+/// # Errors
+///
+/// [`KvsError::BadReply`] if the line is not a reply.
+pub fn decode_reply(line: &[u8]) -> Result<Reply> {
+    let bad = |reason| KvsError::BadReply { reason };
+    let line = str::from_utf8(line).map_err(|error| bad(error.to_string()))?;
+    decode_utf8(line).ok_or_else(|| bad(format!("it begins '{}'", shown(line).escape_debug())))
+}
+
+fn decode_utf8(line: &str) -> Option<Reply> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let mut tokens = Tokens::new(rest);
+    let reply = match word {
+        "OK" => Reply::Ok,
+        "VALUE" => Reply::Value(tokens.next().ok()??.into_owned()),
+        "NOT_FOUND" => Reply::NotFound,
+        "KEYS" => {
+            let is_last = rest.split(' ').next() == Some(NO_CURSOR);
+            let cursor = tokens.next().ok()??.into_owned();
+            let mut keys = Vec::new();
+            while let Some(key) = tokens.next().ok()? {
+                keys.push(key.into_owned());
+            }
+            Reply::Keys { next: (!is_last).then_some(cursor), keys }
+        }
+        "PONG" => Reply::Pong,
+        "STATS" => {
+            let mut stats = Vec::new();
+            while !tokens.is_at_end() {
+                let name = tokens.next_until(['=']);
+                stats.push((name.to_owned(), tokens.next().ok()??.into_owned()));
+            }
+            Reply::Stats(stats)
+        }
+        "HELP" => return Some(Reply::Help(rest.to_owned())),
+        "ERR" => {
+            let (word, message) = rest.split_once(' ').unwrap_or((rest, ""));
+            let (code, _) = Code::NAMES.into_iter().find(|(_, name)| *name == word)?;
+            let messages = message.split(CAUSED_BY).map(str::to_owned).collect();
+            return Some(Reply::Error(Fault { code, messages }));
+        }
+        _ => return None,
+    };
+    tokens.is_at_end().then_some(reply)
 }

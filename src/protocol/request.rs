@@ -1,45 +1,27 @@
 //! Requests: what a client asks, and the line of each.
-//!
-//! Replies are in [`reply`](super::reply), tokens in [`token`](super::token).
 
 use std::borrow::Cow;
+use std::str::Utf8Error;
 
-use super::SHOWN_CHARS_MAX;
 use super::reply::Fault;
-use super::token::{Tokens, is_blank, push_token};
-use crate::error::Code;
+use super::token::{BLANKS, Tokens, is_blank, push_token};
+use super::{Code, shown};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the comment of a variant names its fields")]
 pub enum Request<'a> {
     /// `SET key value`
-    Set {
-        /// The key to set.
-        key: Cow<'a, str>,
-        /// The new value.
-        value: Cow<'a, str>,
-    },
+    Set { key: Cow<'a, str>, value: Cow<'a, str> },
     /// `GET key`
-    Get {
-        /// The key to read.
-        key: Cow<'a, str>,
-    },
+    Get { key: Cow<'a, str> },
     /// `RM key`
-    Remove {
-        /// The key to remove.
-        key: Cow<'a, str>,
-    },
-    /// `SCAN [cursor]`
-    Scan {
-        /// The cursor of a page; `None` for the first page.
-        cursor: Option<Cow<'a, str>>,
-    },
+    Remove { key: Cow<'a, str> },
+    /// `SCAN [cursor]`, without a cursor for the first page.
+    Scan { cursor: Option<Cow<'a, str>> },
     /// `AUTH token`
-    Auth {
-        /// The server's secret, if the client knows it.
-        token: Cow<'a, str>,
-    },
+    Auth { token: Cow<'a, str> },
     /// `PING`
     Ping,
     /// `STATS`
@@ -70,79 +52,82 @@ impl Request<'_> {
     }
 }
 
+/// Appends the line of a request. It ends with LF, and so does its reply.
+pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
+    let (verb, words) = request.parts();
+    out.extend_from_slice(verb.as_bytes());
+    for word in words.into_iter().flatten() {
+        out.push(b' ');
+        push_token(out, word);
+    }
+    out.push(b'\n');
+}
+
 /// Decodes one line, without its ending, as a request.
 ///
 /// # Errors
 ///
-/// The fault to answer. [`Code::Http`] if the line is not a request and looks
+/// The fault to reply with. [`Code::Http`] if the line is not a request and looks
 /// like HTTP: a web page can make a browser send such lines, so the connection
 /// closes before the lines after it are executed.
-pub fn decode_request(line: &[u8]) -> std::result::Result<Request<'_>, Fault> {
-    let request = match str::from_utf8(line) {
-        Ok(line) => decode_words(line),
-        Err(error) => Err(Fault::new(
-            Code::Utf8,
-            format!(
-                "the line is not UTF-8 from byte {} on; store binary data as text, such as base64",
-                error.valid_up_to() + 1
-            ),
-        )),
+pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
+    let not_utf8 = |error: Utf8Error| {
+        let from = error.valid_up_to() + 1;
+        let hint = "store binary data as text, such as base64";
+        Fault::new(Code::Utf8, format!("the line is not UTF-8 from byte {from} on; {hint}"))
     };
-    request.map_err(|fault| if looks_like_http(line) { Fault::http() } else { fault })
+    str::from_utf8(line).map_err(not_utf8).and_then(decode_utf8).map_err(|fault| {
+        let last = line.rsplit(is_blank).find(|word| !word.is_empty());
+        let is_http = last.is_some_and(|last| last.starts_with(b"HTTP/"));
+        if is_http { Fault::http() } else { decode_beginning(line).unwrap_or(fault) }
+    })
 }
 
-/// The fault for a line over the limit that begins like HTTP. Without it, a web
-/// page could send a long line first to have later lines executed. Five bytes
-/// are enough to tell; under a smaller limit no request fits that changes data.
-pub(crate) fn decode_beginning(begins: &[u8]) -> Option<Fault> {
-    begins_like_http(begins).then(Fault::http)
+/// The fault for a line that begins with a word that HTTP sends before anything that a
+/// web page can choose. The server also calls this with the beginning of a line over the
+/// limit. Otherwise a web page could send such a line first to have later lines executed.
+/// Five bytes are enough to tell. Under a smaller limit no request that changes data fits.
+pub(crate) fn decode_beginning(line: &[u8]) -> Option<Fault> {
+    let first = line.split(is_blank).find(|word| !word.is_empty())?;
+    let is_http = first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:");
+    is_http.then(Fault::http)
 }
 
-/// Decodes a line of UTF-8 as a request.
-fn decode_words(line: &str) -> std::result::Result<Request<'_>, Fault> {
-    let start = line.bytes().take_while(|byte| is_blank(*byte)).count();
-    let verb_len = line[start..].bytes().position(is_blank).unwrap_or(line.len() - start);
-    let verb = &line[start..start + verb_len];
-    let mut tokens = Tokens::new(line, start + verb_len);
+fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
+    let mut tokens = Tokens::new(line);
+    let verb = tokens.next_until(BLANKS);
     let is = |name: &str| verb.eq_ignore_ascii_case(name);
-    if is("GET") {
-        words(&mut tokens, "GET key").map(|[key]| Request::Get { key })
-    } else if is("SET") {
-        words(&mut tokens, "SET key value").map(|[key, value]| Request::Set { key, value })
-    } else if is("RM") {
-        words(&mut tokens, "RM key").map(|[key]| Request::Remove { key })
-    } else if is("SCAN") {
-        decode_scan(&mut tokens)
-    } else if is("AUTH") {
-        words(&mut tokens, "AUTH token").map(|[token]| Request::Auth { token })
-    } else if is("PING") {
-        words(&mut tokens, "PING").map(|[]| Request::Ping)
-    } else if is("STATS") {
-        words(&mut tokens, "STATS").map(|[]| Request::Stats)
-    } else if is("HELP") {
-        words(&mut tokens, "HELP").map(|[]| Request::Help)
-    } else if is("QUIT") {
-        words(&mut tokens, "QUIT").map(|[]| Request::Quit)
-    } else if is("SHUTDOWN") {
-        words(&mut tokens, "SHUTDOWN").map(|[]| Request::Shutdown)
-    } else {
-        Err(unknown_verb(verb))
+    match verb {
+        _ if is("GET") => words(tokens, "GET key").map(|[key]| Request::Get { key }),
+        _ if is("SET") => {
+            words(tokens, "SET key value").map(|[key, value]| Request::Set { key, value })
+        }
+        _ if is("RM") => words(tokens, "RM key").map(|[key]| Request::Remove { key }),
+        _ if is("SCAN") && tokens.is_at_end() => Ok(Request::Scan { cursor: None }),
+        _ if is("SCAN") => {
+            words(tokens, "SCAN [cursor]").map(|[it]| Request::Scan { cursor: Some(it) })
+        }
+        _ if is("AUTH") => words(tokens, "AUTH token").map(|[token]| Request::Auth { token }),
+        _ if is("PING") => words(tokens, "PING").map(|[]| Request::Ping),
+        _ if is("STATS") => words(tokens, "STATS").map(|[]| Request::Stats),
+        _ if is("HELP") => words(tokens, "HELP").map(|[]| Request::Help),
+        _ if is("QUIT") => words(tokens, "QUIT").map(|[]| Request::Quit),
+        _ if is("SHUTDOWN") => words(tokens, "SHUTDOWN").map(|[]| Request::Shutdown),
+        _ if verb.is_empty() => {
+            Err(Fault::new(Code::Syntax, "the line has no verb; HELP lists them"))
+        }
+        _ => {
+            let message = format!("no verb is called '{}'; HELP lists them", shown(verb));
+            Err(Fault::new(Code::UnknownVerb, message))
+        }
     }
-}
-
-/// Decodes the optional token of `SCAN`.
-fn decode_scan<'a>(tokens: &mut Tokens<'a>) -> std::result::Result<Request<'a>, Fault> {
-    if tokens.is_at_end() {
-        return Ok(Request::Scan { cursor: None });
-    }
-    words(tokens, "SCAN [cursor]").map(|[cursor]| Request::Scan { cursor: Some(cursor) })
 }
 
 /// The remaining tokens, if there are exactly `N`.
-pub(super) fn words<'a, const N: usize>(
-    tokens: &mut Tokens<'a>,
+fn words<'a, const N: usize>(
+    mut tokens: Tokens<'a>,
     usage: &str,
-) -> std::result::Result<[Cow<'a, str>; N], Fault> {
+) -> Result<[Cow<'a, str>; N], Fault> {
     let syntax = |message| Fault::new(Code::Syntax, message);
     let wrong_count = || syntax(format!("usage: {usage}"));
     let mut words = [const { Cow::Borrowed("") }; N];
@@ -153,39 +138,4 @@ pub(super) fn words<'a, const N: usize>(
         None => Ok(words),
         Some(_) => Err(wrong_count()),
     }
-}
-
-/// The fault for a line that does not begin with a verb.
-fn unknown_verb(verb: &str) -> Fault {
-    if verb.is_empty() {
-        return Fault::new(Code::Syntax, "the line has no verb; HELP lists them");
-    }
-    let shown: String = verb.chars().take(SHOWN_CHARS_MAX).collect();
-    Fault::new(Code::UnknownVerb, format!("no verb is called '{shown}'; HELP lists them"))
-}
-
-/// Whether a line that is not a request looks like the first line of HTTP.
-fn looks_like_http(line: &[u8]) -> bool {
-    let last = line.rsplit(|byte| is_blank(*byte)).find(|word| !word.is_empty());
-    last.is_some_and(|last| last.starts_with(b"HTTP/")) || begins_like_http(line)
-}
-
-/// Whether the first word is one that HTTP sends before anything that a web
-/// page can choose.
-fn begins_like_http(line: &[u8]) -> bool {
-    let first = line.split(|byte| is_blank(*byte)).find(|word| !word.is_empty());
-    first.is_some_and(|first| {
-        first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:")
-    })
-}
-
-/// Appends the line of a request. It ends with LF, and so does its reply.
-pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
-    let (verb, words) = request.parts();
-    out.extend_from_slice(verb.as_bytes());
-    for word in words.into_iter().flatten() {
-        out.push(b' ');
-        push_token(out, word);
-    }
-    out.push(b'\n');
 }

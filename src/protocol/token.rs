@@ -1,20 +1,30 @@
 //! Tokens: the words of a line, bare or quoted, and their escapes.
 //!
-//! The grammar is in [`protocol`](super). This file does not know what a line
-//! of tokens means.
+//! The grammar is in [`protocol`](super).
 //!
 //! Invariants:
 //! * [`Tokens`] decodes what [`push_token`] encodes, for every string
 //!   (`every_string_comes_back`).
 //! * [`push_token`] and [`push_text`] never write a control character
-//!   (`no_control_character_is_sent`). So no value can end a line or control a
-//!   terminal.
+//!   (`no_control_character_is_sent`). So no value can end a line or control a terminal.
 
 use std::borrow::Cow;
 
 /// Maximum length of an escape, divided by the length of its character:
 /// `\u001b` has six bytes for one.
 pub(super) const ESCAPE_FACTOR_MAX: usize = 6;
+const UTF16_ESCAPE_BYTES: usize = r"\uXXXX".len();
+/// Escapes of one letter after the backslash: the letter, and the character.
+const LETTERS: [(u8, char); 8] = [
+    (b'"', '"'),
+    (b'\\', '\\'),
+    (b'/', '/'),
+    (b'b', '\x08'),
+    (b'f', '\x0C'),
+    (b'n', '\n'),
+    (b'r', '\r'),
+    (b't', '\t'),
+];
 
 /// Number of bytes that [`plain_len`] tests together.
 const CHUNK_BYTES: usize = 32;
@@ -36,23 +46,23 @@ fn plain_len(bytes: &[u8]) -> usize {
     start + bytes[start..].iter().take_while(|byte| !is_special(**byte)).count()
 }
 
-/// Whether a byte is a blank.
-pub(super) fn is_blank(byte: u8) -> bool {
-    byte == b' ' || byte == b'\t'
+pub(super) const BLANKS: [char; 2] = [' ', '\t'];
+
+pub(super) fn is_blank(byte: &u8) -> bool {
+    BLANKS.contains(&char::from(*byte))
 }
 
 /// The tokens of a line, in order. Do not use it after an error.
 pub(super) struct Tokens<'a> {
-    /// The line, without its ending.
-    line: &'a str,
-    /// Offset of the next blank or token.
-    at: usize,
+    /// The length of the line.
+    len: usize,
+    /// The part of the line that is not decoded yet.
+    rest: &'a str,
 }
 
 impl<'a> Tokens<'a> {
-    /// The tokens of `line` from the offset `at`.
-    pub(super) fn new(line: &'a str, at: usize) -> Tokens<'a> {
-        Tokens { line, at }
+    pub(super) fn new(line: &'a str) -> Tokens<'a> {
+        Tokens { len: line.len(), rest: line }
     }
 
     /// The next token, or `None` at the end of the line.
@@ -61,135 +71,78 @@ impl<'a> Tokens<'a> {
     ///
     /// What is wrong, and at which byte of the line, counted from 1.
     pub(super) fn next(&mut self) -> Result<Option<Cow<'a, str>>, String> {
-        self.skip_blanks();
-        let bytes = self.line.as_bytes();
-        let start = self.at;
-        let len = plain_len(&bytes[start..]);
-        let end = start + len;
-        if bytes.get(end).is_none_or(|byte| is_blank(*byte)) {
-            self.at = end;
-            return Ok((len > 0).then(|| Cow::Borrowed(&self.line[start..end])));
+        let blanks = self.rest.bytes().take_while(is_blank).count();
+        self.rest = &self.rest[blanks..];
+        let (plain, rest) = self.rest.split_at(plain_len(self.rest.as_bytes()));
+        if rest.as_bytes().first().is_none_or(is_blank) {
+            self.rest = rest;
+            return Ok((!plain.is_empty()).then_some(Cow::Borrowed(plain)));
         }
-        let token = if bytes[start] == b'"' { self.next_quoted() } else { self.next_bare() };
-        token.map(|token| Some(Cow::Owned(token)))
+        self.next_escaped().map(|token| Some(Cow::Owned(token)))
     }
 
-    /// The text before the next `=`, which is skipped; `None` if there is none.
-    pub(super) fn next_name(&mut self) -> Option<&'a str> {
-        self.skip_blanks();
-        let (name, _) = self.rest().split_once('=')?;
-        self.at += name.len() + 1;
-        Some(name)
+    /// The text before the next one of these characters, or before the end of the line.
+    /// Skips that character.
+    pub(super) fn next_until<const N: usize>(&mut self, ends: [char; N]) -> &'a str {
+        self.rest = self.rest.trim_start_matches(BLANKS);
+        let (text, rest) = self.rest.split_once(ends).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        text
     }
 
-    /// Whether only blanks are left.
-    pub(super) fn is_at_end(&mut self) -> bool {
-        self.skip_blanks();
-        self.rest().is_empty()
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.trim_start_matches(BLANKS).is_empty()
     }
 
-    /// Moves on to the next byte that is not a blank.
-    fn skip_blanks(&mut self) {
-        let blanks = self.rest().bytes().take_while(|byte| is_blank(*byte));
-        self.at += blanks.count();
-    }
-
-    /// The part of the line that was not read.
-    fn rest(&self) -> &'a str {
-        &self.line[self.at..]
-    }
-
-    /// A bare token with an escape, or with characters that need a closer look.
-    fn next_bare(&mut self) -> Result<String, String> {
+    /// A token that is quoted, or has an escape or a character that needs a closer look.
+    fn next_escaped(&mut self) -> Result<String, String> {
+        let is_quoted = self.rest.starts_with('"');
+        self.rest = self.rest.strip_prefix('"').unwrap_or(self.rest);
         let mut token = String::new();
         loop {
-            self.push_plain(&mut token);
-            match self.rest().chars().next() {
-                None | Some(' ' | '\t') => return Ok(token),
-                Some('"') => return Err(self.error_here("a quote inside a bare word")),
-                Some(char) if char.is_control() => return Err(self.control_character()),
-                Some(char) => self.push_special(char, &mut token)?,
-            }
-        }
-    }
-
-    /// A quoted token.
-    fn next_quoted(&mut self) -> Result<String, String> {
-        let mut token = String::new();
-        self.at += 1;
-        loop {
-            self.push_plain(&mut token);
-            match self.rest().chars().next() {
-                None => return Err("a quoted word has no closing quote".to_owned()),
-                Some('"') => break,
+            let (plain, rest) = self.rest.split_at(plain_len(self.rest.as_bytes()));
+            token.push_str(plain);
+            self.rest = rest;
+            let (char, len) = match rest.chars().next() {
+                None if is_quoted => return Err("a quoted word has no closing quote".to_owned()),
+                Some('"') if is_quoted => break,
+                None => return Ok(token),
+                Some(' ' | '\t') if !is_quoted => return Ok(token),
+                Some('"') => return Err(self.error("a quote inside a bare word")),
+                Some('\\') => unescape(rest).ok_or_else(|| self.error("no such escape"))?,
                 // JSON permits DEL and C1 in a string, and encoders write them.
-                Some('\0'..='\x1F') => return Err(self.control_character()),
-                Some(char) => self.push_special(char, &mut token)?,
-            }
+                Some(char) if char < ' ' || (char.is_control() && !is_quoted) => {
+                    return Err(self.error("a control character") + "; escape it");
+                }
+                Some(char) => (char, char.len_utf8()),
+            };
+            token.push(char);
+            self.rest = &rest[len..];
         }
-        self.at += 1;
-        match self.rest().bytes().next() {
-            Some(byte) if !is_blank(byte) => {
-                Err(self.error_here("no blank after a closing quote,"))
-            }
-            _ => Ok(token),
+        self.rest = &self.rest[1..];
+        if self.rest.is_empty() || self.rest.starts_with(BLANKS) {
+            return Ok(token);
         }
+        Err(self.error("no blank after a closing quote,"))
     }
 
-    /// Appends the plain characters that follow.
-    fn push_plain(&mut self, token: &mut String) {
-        let len = plain_len(self.rest().as_bytes());
-        token.push_str(&self.rest()[..len]);
-        self.at += len;
-    }
-
-    /// Appends the next character, `char`, or the one that its escape stands for.
-    fn push_special(&mut self, char: char, token: &mut String) -> Result<(), String> {
-        let (decoded, len) = match char {
-            '\\' => unescape(self.rest()).ok_or_else(|| self.error_here("no such escape"))?,
-            _ => (char, char.len_utf8()),
-        };
-        token.push(decoded);
-        self.at += len;
-        Ok(())
-    }
-
-    /// The error for a control character.
-    fn control_character(&self) -> String {
-        self.error_here("a control character") + "; escape it"
-    }
-
-    /// An error about the next byte.
-    fn error_here(&self, what: &str) -> String {
-        format!("{what} at byte {}", self.at + 1)
+    fn error(&self, what: &str) -> String {
+        format!("{what} at byte {}", self.len - self.rest.len() + 1)
     }
 }
 
 /// The character of the escape at the start of `text`, and the escape's length.
 fn unescape(text: &str) -> Option<(char, usize)> {
-    let char = match text.as_bytes().get(1)? {
-        same @ (b'"' | b'\\' | b'/') => char::from(*same),
-        b'b' => '\x08',
-        b'f' => '\x0C',
-        b'n' => '\n',
-        b'r' => '\r',
-        b't' => '\t',
-        b'u' => return unescape_utf16(text),
-        _ => return None,
-    };
-    Some((char, r"\n".len()))
-}
-
-/// As [`unescape`], for `\uXXXX` and surrogate pairs of them.
-fn unescape_utf16(text: &str) -> Option<(char, usize)> {
-    const ESCAPE_BYTES: usize = r"\uXXXX".len();
-    let first = utf16_unit(text)?;
-    if let Some(char) = char::from_u32(u32::from(first)) {
-        return Some((char, ESCAPE_BYTES));
+    let letter = *text.as_bytes().get(1)?;
+    if letter != b'u' {
+        let (_, char) = LETTERS.into_iter().find(|(it, _)| *it == letter)?;
+        return Some((char, r"\n".len()));
     }
-    let second = utf16_unit(&text[ESCAPE_BYTES..])?;
-    let char = char::decode_utf16([first, second]).next()?.ok()?;
-    Some((char, 2 * ESCAPE_BYTES))
+    let first = utf16_unit(text)?;
+    // Used only if the first unit is one half of a surrogate pair.
+    let second = utf16_unit(&text[UTF16_ESCAPE_BYTES..]);
+    let char = char::decode_utf16(std::iter::once(first).chain(second)).next()?.ok()?;
+    Some((char, char.len_utf16() * UTF16_ESCAPE_BYTES))
 }
 
 /// The number in the `\uXXXX` at the start of `text`.
@@ -208,42 +161,29 @@ pub(super) fn push_token(out: &mut Vec<u8>, text: &str) {
     push_quoted(out, text);
 }
 
-/// Appends a string as a quoted token.
 pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    push_escaped(out, text, |char| matches!(char, '"' | '\\'));
+    push_escaped(out, text, |char| char.is_control() || matches!(char, '"' | '\\'));
     out.push(b'"');
 }
 
 /// Appends text whose control characters are escaped.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
-    push_escaped(out, text, |_| false);
+    push_escaped(out, text, char::is_control);
 }
 
-/// Appends text. Escapes control characters, and those for which `must` is true.
-fn push_escaped(out: &mut Vec<u8>, text: &str, must: impl Fn(char) -> bool) {
-    let mut rest = text;
-    while let Some(at) = rest.find(|char: char| char.is_control() || must(char)) {
-        let (plain, special) = rest.split_at(at);
-        out.extend_from_slice(plain.as_bytes());
-        let mut chars = special.chars();
-        out.extend(chars.next().map(escape).unwrap_or_default().into_bytes());
-        rest = chars.as_str();
+/// Appends text. Escapes the characters for which `must_escape` is true.
+fn push_escaped(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
+    let mut end = 0;
+    for (at, char) in text.char_indices().filter(|(_, char)| must_escape(*char)) {
+        out.extend_from_slice(&text.as_bytes()[end..at]);
+        match LETTERS.into_iter().find(|(_, it)| *it == char) {
+            Some((letter, _)) => out.extend([b'\\', letter]),
+            None => out.extend(format!("\\u{:04x}", u32::from(char)).bytes()),
+        }
+        end = at + char.len_utf8();
     }
-    out.extend_from_slice(rest.as_bytes());
-}
-
-/// The JSON escape of a character below U+10000.
-fn escape(char: char) -> String {
-    match char {
-        '"' | '\\' => format!("\\{char}"),
-        '\x08' => r"\b".to_owned(),
-        '\x0C' => r"\f".to_owned(),
-        '\n' => r"\n".to_owned(),
-        '\r' => r"\r".to_owned(),
-        '\t' => r"\t".to_owned(),
-        _ => format!("\\u{:04x}", u32::from(char)),
-    }
+    out.extend_from_slice(&text.as_bytes()[end..]);
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::*;
 
 /// All tokens of a line.
 fn tokens(line: &str) -> Result<Vec<String>, String> {
-    let mut tokens = Tokens::new(line, 0);
+    let mut tokens = Tokens::new(line);
     let mut all = Vec::new();
     while let Some(token) = tokens.next()? {
         all.push(token.into_owned());
