@@ -304,10 +304,9 @@ impl<D: Fs> Log<D> {
         self.opened.push_back(full.number);
         self.older.push_back(full);
         self.has_unsynced_name = true;
-        self.start_sync(false);
         if number - self.synced.segment > UNSYNCED_SEGMENTS_MAX {
-            self.end_sync(true)?;
             self.start_sync(false);
+            self.end_sync(true)?;
         }
         self.close_files();
         Ok(())
