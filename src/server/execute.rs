@@ -1,7 +1,7 @@
 //! Executes requests: the only `match` over [`Request`] in the server.
 //!
 //! Lines and sockets belong to [`connection`](super::connection), commits to
-//! [`commit`](super::commit).
+//! [`event_loop`](super::event_loop).
 
 use std::fmt;
 use std::hint::black_box;
