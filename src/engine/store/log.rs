@@ -2,8 +2,9 @@
 //!
 //! A record is *staged* into a batch in memory, *written* into the active
 //! segment, and then *synced*. A full segment is followed by a new one:
-//! rotation. Rotation waits for no fsync. The helper thread fsyncs the full
-//! segment, and a [`sync`](Log::sync) covers whatever is left, oldest first.
+//! rotation. Rotation waits for no fsync. After a commit that does not sync, the
+//! helper thread fsyncs the full segment. A [`sync`](Log::sync) covers whatever is
+//! left, oldest first.
 //!
 //! | state of the log | survives |
 //! | --- | --- |
@@ -281,9 +282,8 @@ impl<D: Fs> Log<D> {
     /// If there is no space or no descriptor for it. Then nothing has changed.
     pub(super) fn rotate(&mut self, len: usize, space: Space) -> Result<()> {
         self.write()?;
-        let (number, what) = (self.active.number, "the number of a segment");
-        let number = number.checked_add(1).ok_or(KvsError::TooLarge {
-            what,
+        let number = self.active.number.checked_add(1).ok_or(KvsError::TooLarge {
+            what: "the number of a segment",
             len: u64::from(u32::MAX) + 1,
             max: u32::MAX.into(),
         })?;
