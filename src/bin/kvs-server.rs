@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use kvs::args::{Arg, Lexer};
 use kvs::choice::{self, EngineName};
 use kvs::logger::{self, Level, escape, info, warn};
 use kvs::protocol::LINE_BYTES_LIMIT;
-use kvs::{KvStore, KvsServer, Options, Secret, ServerOptions, Stop};
+use kvs::{KvStore, KvsError, KvsServer, Options, Secret, ServerOptions, Stop};
 
 /// `--segment-size` and `--compact-threshold` are for tests, so they are not in it.
 const HELP: &str = "\
@@ -191,12 +191,18 @@ fn serve(flags: Flags) -> kvs::Result<()> {
 fn print_store(flags: &Flags) -> Result<(), Failure> {
     choice::choose(&flags.dir, flags.engine)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let damaged = match flags.mode {
-        Mode::Inspect => KvStore::inspect(&flags.dir, &mut out)?,
+    let printed = match flags.mode {
+        Mode::Inspect => KvStore::inspect(&flags.dir, &mut out),
         _ => choice::export(&flags.dir, &mut out, &mut |message| {
             let _ = writeln!(io::stderr(), "kvs-server: {}", escape(message));
-        })?,
+        }),
     };
+    let damaged = printed.map_err(|error| match error {
+        KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+            stdout_error(source)
+        }
+        error => error,
+    })?;
     out.flush().map_err(stdout_error)?;
     match damaged {
         0 => Ok(()),

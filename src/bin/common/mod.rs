@@ -19,6 +19,8 @@ use kvs::protocol::Code;
 pub(crate) const ADDR: &str = "127.0.0.1:4000";
 /// Maximum length of a secret in bytes, so that it fits into any line.
 const SECRET_BYTES_MAX: usize = 1024;
+/// What the error of a failed write to stdout says.
+const STDOUT_CONTEXT: &str = "cannot write to stdout";
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a program ends early: its exit status, and the text for stderr.
@@ -38,7 +40,9 @@ impl From<String> for Failure {
 impl From<KvsError> for Failure {
     fn from(error: KvsError) -> Failure {
         let hint = match &error {
-            KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+            KvsError::Io { context, source }
+                if context == STDOUT_CONTEXT && source.kind() == ErrorKind::BrokenPipe =>
+            {
                 // The reader of stdout has closed it.
                 return Failure { status: 0, text: String::new() };
             }
@@ -84,7 +88,7 @@ pub(crate) fn print_only<T>(text: &str) -> kvs::Result<Option<T>> {
 }
 
 pub(crate) fn stdout_error(source: io::Error) -> KvsError {
-    io_error("cannot write to stdout")(source)
+    io_error(STDOUT_CONTEXT)(source)
 }
 
 /// Reads the secret in the file that `--auth-file` names, without a line ending at
