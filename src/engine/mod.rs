@@ -93,6 +93,12 @@ pub trait KvsEngine {
         self.set(key.to_owned(), value.to_owned())
     }
 
+    /// [`get`](Self::get) with a borrowed key, for the server's speed.
+    #[doc(hidden)]
+    fn get_str(&self, key: &str) -> Result<Option<String>> {
+        self.get(key.to_owned())
+    }
+
     /// Prepares for reads of these keys, which follow. Engines that look keys up
     /// together hide the waits for memory.
     #[doc(hidden)]

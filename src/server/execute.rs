@@ -112,7 +112,7 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
                 Ok(fault(Code::Auth, message))
             }
             Request::Get { key } => {
-                let value = self.engine.get(key.into_owned());
+                let value = self.engine.get_str(&key);
                 value.map(|value| value.map_or(Reply::NotFound, Reply::Value))
             }
             Request::Set { key, value } => {

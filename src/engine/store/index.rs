@@ -93,13 +93,14 @@ impl Index {
         Index { maps: vec![HashMap::default(); MAPS], len: 0, secret: RandomState::new() }
     }
 
-    /// The fingerprint of a key: two hashes with one secret. A leading byte tells
-    /// them apart. (Two `RandomState`s of one thread would be related.)
+    /// The fingerprint of a key: two hashes with one secret. A byte behind the key
+    /// tells them apart. (Two `RandomState`s of one thread would be related.)
     pub(super) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
-        let hash = |first: u8| {
-            let mut hasher = self.secret.build_hasher();
-            hasher.write_u8(first);
-            hasher.write(key);
+        let mut hasher = self.secret.build_hasher();
+        hasher.write(key);
+        let hash = |last: u8| {
+            let mut hasher = hasher.clone();
+            hasher.write_u8(last);
             hasher.finish()
         };
         let (a, b) = (hash(0), hash(1));

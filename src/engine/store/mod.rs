@@ -247,7 +247,7 @@ impl<D: Fs> KvsEngine for KvStore<D> {
     }
 
     fn get(&self, key: String) -> Result<Option<String>> {
-        self.inner.borrow_mut().get(key.as_bytes())
+        self.get_str(&key)
     }
 
     fn remove(&self, key: String) -> Result<()> {
@@ -285,6 +285,10 @@ impl<D: Fs> KvsEngine for KvStore<D> {
 
     fn set_str(&self, key: &str, value: &str) -> Result<()> {
         self.inner.borrow_mut().set(key.as_bytes(), value.as_bytes())
+    }
+
+    fn get_str(&self, key: &str) -> Result<Option<String>> {
+        self.inner.borrow_mut().get(key.as_bytes())
     }
 
     fn prefetch(&self, keys: &[&str]) {
