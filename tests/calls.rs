@@ -198,3 +198,25 @@ fn one_call_cleans_at_most_a_mebibyte() {
     // Reads of 32 KiB each, and short ones.
     assert!((10..=40).contains(&most), "one set read {most} times");
 }
+
+/// Copies of live records owe no further cleaning. Otherwise cleaning would fall behind
+/// by its own work, and each `set` would have to catch up.
+#[test]
+fn a_small_batch_cleans_little() {
+    const KEYS: u64 = 100_000;
+    let mut options = segments_of(8 << 20);
+    options.compact_threshold_bytes = 0;
+    options.buffered = true;
+    let (disk, store) = open(&options);
+    (0..KEYS).for_each(|nth| set(&store, &format!("key{nth}"), 100));
+    let mut random = Random::new(1);
+    let mut writes = Vec::new();
+    for _ in 0..1_500 {
+        writes.push(count(&disk, Call::Write, || {
+            (0..200).for_each(|_| set(&store, &format!("key{}", random.below(KEYS)), 100));
+            store.flush().unwrap();
+        }));
+    }
+    let most = *writes.iter().max().unwrap();
+    assert!(stat(&store, "segments") < 10 && most < 40, "a batch made {most} writes");
+}

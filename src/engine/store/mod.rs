@@ -53,7 +53,7 @@ use self::cache::Cache;
 use self::compaction::Compaction;
 use self::directory::{Directory, EngineName};
 use self::fs::{Fs, OsFs};
-use self::index::{Index, Location, Update};
+use self::index::{Index, Update};
 use self::log::{Log, Space};
 use self::record::{KEY_BYTES_MAX, Kind, VALUE_BYTES_MAX};
 use self::recovery::recover;
@@ -349,15 +349,23 @@ impl<D: Fs> Inner<D> {
         Ok(())
     }
 
-    /// Applies the updates to the index, and counts live bytes.
+    /// Applies the updates of clients to the index. Owes cleaning for them.
     fn apply_updates(&mut self) {
-        let Inner { index, updates, log, compaction, .. } = self;
+        let bytes = self.update_index();
+        self.compaction.owe(bytes);
+    }
+
+    /// Applies the updates to the index, and counts live bytes. Returns how many bytes
+    /// they wrote and made dead.
+    fn update_index(&mut self) -> u64 {
+        let Inner { index, updates, log, .. } = self;
+        let mut bytes = 0;
         index.apply(updates, |new, old| {
             log.count_live(new, old);
-            let bytes = |location: Option<Location>| location.map_or(0, |it| it.len.into());
-            compaction.owe(bytes(new) + bytes(old));
+            bytes += new.into_iter().chain(old).map(|it| u64::from(it.len)).sum::<u64>();
         });
         updates.clear();
+        bytes
     }
 
     /// Writes the batch, cleans what is owed, and fsyncs if `durable`.
