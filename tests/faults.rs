@@ -353,7 +353,7 @@ fn a_passing_error_does_not_end_compaction() {
         [(Call::Open, EMFILE), (Call::Create, EMFILE), (Call::Read, EIO), (Call::Remove, EIO)]
     {
         let mut failed = 0;
-        for nth in (0..300).step_by(47) {
+        for nth in (0..600).step_by(47) {
             let disk = SimulatedDisk::new(1);
             let mut options = tiny();
             options.cache_bytes = 0;

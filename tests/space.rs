@@ -56,13 +56,13 @@ impl Bounded {
 
     /// Fails if the directory has more bytes than the bound.
     fn check(&mut self, when: &str) {
+        let size = size_of(self.directory.path());
         self.live_max = self.live_max.max(stat(self.store(), "live_bytes"));
         let Options { segment_bytes, compact_threshold_bytes, .. } = self.options;
         let segments = 6 * segment_bytes.max(self.batch_bytes);
         // Preallocated space and the reserve come on top.
         let extra = (1 << 20) + segment_bytes + segment_bytes / 8 + 4096;
         let bound = 3 * self.live_max + 2 * compact_threshold_bytes + segments + extra;
-        let size = size_of(self.directory.path());
         assert!(size <= bound, "{size} bytes {when}; the bound is {bound}");
     }
 }
@@ -153,9 +153,10 @@ fn restarts_do_not_fill_the_disk() {
 fn large_values_stay_within_the_bound() {
     let mut bounded = Bounded::new(Options::default());
     bounded.batch_bytes = 9 << 20;
-    for nth in 0..60 {
-        bounded.set(0, 9 << 20);
-        bounded.check(&format!("after {nth} sets"));
+    // Figures would make the store look at its log, so they are not asked for before.
+    for count in [1, 60, 13] {
+        (0..count).for_each(|_| bounded.set(0, 9 << 20));
+        bounded.check(&format!("after {count} sets"));
     }
 }
 

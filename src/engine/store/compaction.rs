@@ -141,7 +141,8 @@ impl<D: Fs> Inner<D> {
         self.kept_bytes().saturating_sub(self.log.live_bytes)
     }
 
-    /// Returns true if there are so many dead bytes that segments are cleaned.
+    /// Returns true if there are so many dead bytes that segments are cleaned. All
+    /// updates are applied.
     pub(super) fn is_compaction_due(&self) -> bool {
         if self.compaction.ended {
             return false;
@@ -175,6 +176,7 @@ impl<D: Fs> Inner<D> {
         if self.compaction.owed < STEP_BYTES as u64 {
             return Ok(());
         }
+        self.apply_updates();
         if !self.is_compaction_due() {
             self.compaction.owed = 0;
             return Ok(());
@@ -182,14 +184,13 @@ impl<D: Fs> Inner<D> {
         self.clean_up_to(self.compaction.owed.min(CALL_BYTES_MAX))
     }
 
-    /// Cleans until `budget` bytes are read or copied, or compaction is not due.
+    /// Cleans until `budget` bytes are read or copied, or compaction is not due. All
+    /// updates are applied.
     fn clean_up_to(&mut self, budget: u64) -> Result<()> {
         if self.compaction.is_waiting() {
             return Ok(());
         }
         self.compaction.retry = None;
-        // The live bytes of segments are right only when all updates are applied.
-        self.apply_updates();
         let mut work = 0;
         while work < budget && self.is_compaction_due() {
             match self.clean_step() {
@@ -345,6 +346,7 @@ impl<D: Fs> Inner<D> {
         if self.compaction.is_waiting() {
             return Ok(false);
         }
+        self.apply_updates();
         if self.is_compaction_due() {
             self.clean_up_to(MAINTAIN_BYTES)?;
             self.remove_cleaned()?;

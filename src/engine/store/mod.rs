@@ -53,19 +53,13 @@ use self::cache::Cache;
 use self::compaction::Compaction;
 use self::directory::{Directory, EngineName};
 use self::fs::{Fs, OsFs};
-use self::index::{Index, Update};
+use self::index::{Index, Location, Update};
 use self::log::{Log, Space};
 use self::record::{KEY_BYTES_MAX, Kind, VALUE_BYTES_MAX};
 use self::recovery::recover;
 use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::logger;
-
-/// Index updates that are applied together. The waits for memory overlap.
-const UPDATES_MAX: usize = 64;
-/// Index updates of a batch that are kept before they are applied. More do not
-/// fit the processor's cache.
-const BATCH_UPDATES_MAX: usize = 4096;
 
 /// How a store behaves. The default suits a store that is embedded.
 #[derive(Clone, Debug)]
@@ -311,8 +305,7 @@ impl<D: Fs> Inner<D> {
         check_len("a value", value.len(), VALUE_BYTES_MAX)?;
         let fingerprint = self.index.fingerprint(key);
         let location = self.log.stage(Kind::Set, key, value, Space::Shared)?;
-        self.updates.push((fingerprint, Some(location)));
-        self.end_write()
+        self.end_write(location, (fingerprint, Some(location)))
     }
 
     /// Removes a key.
@@ -331,41 +324,38 @@ impl<D: Fs> Inner<D> {
             }
             staged => staged?,
         };
-        self.compaction.owe(location.len.into());
-        self.updates.push((fingerprint, None));
-        self.end_write()
+        self.end_write(location, (fingerprint, None))
     }
 
-    /// Commits a write, unless it can wait.
-    fn end_write(&mut self) -> Result<()> {
+    /// Takes note of a record that was staged. Commits it, unless it can wait.
+    fn end_write(&mut self, record: Location, update: Update) -> Result<()> {
         self.is_active = true;
         self.idle_since = None;
-        if !self.options.buffered || self.compaction.is_far_behind() {
-            return self.commit(false);
+        self.updates.push(update);
+        self.compaction.owe(record.len.into());
+        if self.options.buffered && !self.compaction.is_far_behind() {
+            return Ok(());
         }
-        if self.updates.len() >= BATCH_UPDATES_MAX {
-            self.apply_updates();
-        }
-        Ok(())
+        self.commit(false)
     }
 
-    /// Applies the updates of clients to the index. Owes cleaning for them.
+    /// Applies the updates of writes to the index. Owes cleaning for what became dead.
     fn apply_updates(&mut self) {
-        let bytes = self.update_index();
-        self.compaction.owe(bytes);
+        let dead = self.update_index();
+        self.compaction.owe(dead);
     }
 
-    /// Applies the updates to the index, and counts live bytes. Returns how many bytes
-    /// they wrote and made dead.
+    /// Applies the updates to the index, and counts live bytes. Returns the bytes that
+    /// became dead.
     fn update_index(&mut self) -> u64 {
         let Inner { index, updates, log, .. } = self;
-        let mut bytes = 0;
+        let mut dead = 0;
         index.apply(updates, |new, old| {
             log.count_live(new, old);
-            bytes += new.into_iter().chain(old).map(|it| u64::from(it.len)).sum::<u64>();
+            dead += old.map_or(0, |old| u64::from(old.len));
         });
         updates.clear();
-        bytes
+        dead
     }
 
     /// Writes the batch, cleans what is owed, and fsyncs if `durable`.
@@ -374,9 +364,6 @@ impl<D: Fs> Inner<D> {
             self.log.write_checkpoint()?;
         } else {
             self.log.write()?;
-        }
-        if self.options.buffered || self.updates.len() >= UPDATES_MAX {
-            self.apply_updates();
         }
         self.clean_owed()?;
         if durable {
