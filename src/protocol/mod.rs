@@ -29,10 +29,9 @@
 //! message is for people; `; caused by: ` precedes each cause.
 //!
 //! Encoding quotes a token only when it must, and escapes every control
-//! character (DEL and C1 too), as a terminal may interpret it. So any JSON
-//! library can encode and decode tokens.
+//! character (DEL and C1 too), as a terminal may interpret it.
 //!
-//! Not here: sockets, limits of lengths, and engines.
+//! Not here: sockets, the enforcement of limits, and engines.
 //!
 //! Invariants:
 //! * Every line decodes to a request or a fault, without a panic
@@ -46,7 +45,7 @@ mod token;
 
 pub use self::reply::{Fault, Reply, decode_reply, encode_reply};
 pub(crate) use self::request::decode_beginning;
-pub use self::request::{Request, decode_request, encode_request};
+pub use self::request::{HELP, Request, decode_request, encode_request};
 pub use crate::error::Code;
 
 use self::token::ESCAPE_FACTOR_MAX;
@@ -60,10 +59,6 @@ pub const LINE_BYTES_LIMIT: usize = 256 << 20;
 /// Maximum length of a reply that a client accepts: a value as long as the
 /// longest line, with every byte escaped.
 pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX * LINE_BYTES_LIMIT;
-
-/// The text of the reply to `HELP`.
-pub const HELP: &str = "SET key value | GET key | RM key | SCAN [cursor] | AUTH token | PING | \
-    STATS | HELP | QUIT | SHUTDOWN";
 
 /// The part of a bad line that an error message repeats.
 fn shown(line: &str) -> String {
@@ -81,14 +76,6 @@ pub enum LineEnding {
 }
 
 impl LineEnding {
-    /// The bytes of the ending.
-    pub fn as_bytes(self) -> &'static [u8] {
-        match self {
-            LineEnding::Lf => b"\n",
-            LineEnding::CrLf => b"\r\n",
-        }
-    }
-
     /// Splits a line, whose LF is already removed, into its text and its ending.
     pub fn split(line: &[u8]) -> (&[u8], LineEnding) {
         match line.strip_suffix(b"\r") {

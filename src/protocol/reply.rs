@@ -1,34 +1,31 @@
 //! Replies: what the server answers, and the line of each.
 
-use super::token::{Tokens, push_quoted, push_text, push_token};
+use std::borrow::Cow;
+
+use super::token::{BLANKS, Tokens, push_quoted, push_text, push_token};
 use super::{Code, LineEnding, shown};
-use crate::error::{KvsError, Result};
+use crate::error::KvsError;
 
 /// Precedes each cause in the message of an error.
 const CAUSED_BY: &str = "; caused by: ";
-/// Stands for a cursor after the last page of a scan.
-const NO_CURSOR: &str = "-";
 
 /// What the server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the comment of a variant names its fields")]
+#[expect(missing_docs, reason = "the grammar of `protocol` explains each")]
 pub enum Reply {
-    /// `OK`
     Ok,
-    /// `VALUE token`
     Value(String),
-    /// `NOT_FOUND`
     NotFound,
-    /// `KEYS next key key ..`, without a cursor `next` after the last page.
-    Keys { next: Option<String>, keys: Vec<String> },
-    /// `PONG`
+    /// No cursor `next` follows the last page.
+    Keys {
+        next: Option<String>,
+        keys: Vec<String>,
+    },
     Pong,
-    /// `STATS name=token ..`
+    /// Names and values.
     Stats(Vec<(String, String)>),
-    /// `HELP` and a line that names the verbs.
     Help(String),
-    /// `ERR code message`
     Error(Fault),
 }
 
@@ -80,8 +77,8 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
         Reply::Keys { next, keys } => {
             out.extend_from_slice(b"KEYS ");
             match next.as_deref() {
-                None => out.extend_from_slice(NO_CURSOR.as_bytes()),
-                Some(NO_CURSOR) => push_quoted(out, NO_CURSOR),
+                None => out.push(b'-'),
+                Some("-") => push_quoted(out, "-"),
                 Some(cursor) => push_token(out, cursor),
             }
             for key in keys {
@@ -97,16 +94,15 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
                 push_token(out, value);
             }
         }
-        Reply::Help(text) => {
-            out.extend_from_slice(b"HELP ");
-            push_text(out, text);
-        }
-        Reply::Error(fault) => {
-            out.extend_from_slice(format!("ERR {} ", fault.code.as_str()).as_bytes());
-            push_text(out, &fault.messages.join(CAUSED_BY));
+        Reply::Help(text) => push_text(out, &format!("HELP {text}")),
+        Reply::Error(Fault { code, messages }) => {
+            push_text(out, &format!("ERR {} {}", code.as_str(), messages.join(CAUSED_BY)));
         }
     }
-    out.extend_from_slice(ending.as_bytes());
+    if ending == LineEnding::CrLf {
+        out.push(b'\r');
+    }
+    out.push(b'\n');
 }
 
 /// Decodes one line, without its ending, as a reply.
@@ -114,7 +110,7 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
 /// # Errors
 ///
 /// [`KvsError::BadReply`] if the line is not a reply.
-pub fn decode_reply(line: &[u8]) -> Result<Reply> {
+pub fn decode_reply(line: &[u8]) -> crate::Result<Reply> {
     let bad = |reason| KvsError::BadReply { reason };
     let line = str::from_utf8(line).map_err(|error| bad(error.to_string()))?;
     decode_utf8(line).ok_or_else(|| bad(format!("it begins '{}'", shown(line).escape_debug())))
@@ -124,33 +120,32 @@ fn decode_utf8(line: &str) -> Option<Reply> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let mut tokens = Tokens::new(rest);
     let reply = match word {
+        "HELP" => return Some(Reply::Help(rest.to_owned())),
+        "ERR" => {
+            let (name, message) = rest.split_once(' ').unwrap_or((rest, ""));
+            let (code, _) = Code::NAMES.into_iter().find(|(_, it)| *it == name)?;
+            let messages = message.split(CAUSED_BY).map(str::to_owned).collect();
+            return Some(Reply::Error(Fault { code, messages }));
+        }
+        _ if line.ends_with(BLANKS) => return None,
         "OK" => Reply::Ok,
-        "VALUE" => Reply::Value(tokens.next().ok()??.into_owned()),
+        "VALUE" => Reply::Value(tokens.next()?.ok()?.into_owned()),
         "NOT_FOUND" => Reply::NotFound,
         "KEYS" => {
-            let is_last = rest.split(' ').next() == Some(NO_CURSOR);
-            let cursor = tokens.next().ok()??.into_owned();
-            let mut keys = Vec::new();
-            while let Some(key) = tokens.next().ok()? {
-                keys.push(key.into_owned());
-            }
-            Reply::Keys { next: (!is_last).then_some(cursor), keys }
+            let is_last = rest.split(' ').next() == Some("-");
+            let cursor = tokens.next()?.ok()?.into_owned();
+            let keys =
+                tokens.by_ref().map(|key| key.map(Cow::into_owned)).collect::<Result<_, _>>();
+            Reply::Keys { next: (!is_last).then_some(cursor), keys: keys.ok()? }
         }
         "PONG" => Reply::Pong,
         "STATS" => {
             let mut stats = Vec::new();
             while !tokens.is_at_end() {
-                let name = tokens.next_until(['=']);
-                stats.push((name.to_owned(), tokens.next().ok()??.into_owned()));
+                let name = tokens.next_until(['=']).to_owned();
+                stats.push((name, tokens.next()?.ok()?.into_owned()));
             }
             Reply::Stats(stats)
-        }
-        "HELP" => return Some(Reply::Help(rest.to_owned())),
-        "ERR" => {
-            let (word, message) = rest.split_once(' ').unwrap_or((rest, ""));
-            let (code, _) = Code::NAMES.into_iter().find(|(_, name)| *name == word)?;
-            let messages = message.split(CAUSED_BY).map(str::to_owned).collect();
-            return Some(Reply::Error(Fault { code, messages }));
         }
         _ => return None,
     };

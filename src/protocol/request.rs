@@ -7,30 +7,36 @@ use super::reply::Fault;
 use super::token::{BLANKS, Tokens, is_blank, push_token};
 use super::{Code, shown};
 
-/// What a client asks.
+/// The text of the reply to `HELP`: how to use each verb.
+pub const HELP: &str = "SET key value | GET key | RM key | SCAN [cursor] | AUTH token | PING | \
+    STATS | HELP | QUIT | SHUTDOWN";
+
+/// What a client asks. [`HELP`] lists the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the comment of a variant names its fields")]
+#[expect(missing_docs, reason = "the grammar of `protocol` explains each")]
 pub enum Request<'a> {
-    /// `SET key value`
-    Set { key: Cow<'a, str>, value: Cow<'a, str> },
-    /// `GET key`
-    Get { key: Cow<'a, str> },
-    /// `RM key`
-    Remove { key: Cow<'a, str> },
-    /// `SCAN [cursor]`, without a cursor for the first page.
-    Scan { cursor: Option<Cow<'a, str>> },
-    /// `AUTH token`
-    Auth { token: Cow<'a, str> },
-    /// `PING`
+    Set {
+        key: Cow<'a, str>,
+        value: Cow<'a, str>,
+    },
+    Get {
+        key: Cow<'a, str>,
+    },
+    Remove {
+        key: Cow<'a, str>,
+    },
+    /// No cursor asks for the first page.
+    Scan {
+        cursor: Option<Cow<'a, str>>,
+    },
+    Auth {
+        token: Cow<'a, str>,
+    },
     Ping,
-    /// `STATS`
     Stats,
-    /// `HELP`
     Help,
-    /// `QUIT`
     Quit,
-    /// `SHUTDOWN`
     Shutdown,
 }
 
@@ -54,11 +60,11 @@ impl Request<'_> {
 
 /// Appends the line of a request. It ends with LF, and so does its reply.
 pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
-    let (verb, words) = request.parts();
+    let (verb, tokens) = request.parts();
     out.extend_from_slice(verb.as_bytes());
-    for word in words.into_iter().flatten() {
+    for token in tokens.into_iter().flatten() {
         out.push(b' ');
-        push_token(out, word);
+        push_token(out, token);
     }
     out.push(b'\n');
 }
@@ -97,45 +103,32 @@ fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
     let mut tokens = Tokens::new(line);
     let verb = tokens.next_until(BLANKS);
     let is = |name: &str| verb.eq_ignore_ascii_case(name);
-    match verb {
-        _ if is("GET") => words(tokens, "GET key").map(|[key]| Request::Get { key }),
+    let syntax = |message| Fault::new(Code::Syntax, message);
+    let usage = || {
+        let is_of_verb = |usage: &&str| usage.split(' ').next().is_some_and(is);
+        let usage = HELP.split(" | ").find(is_of_verb).unwrap_or(HELP);
+        syntax(format!("usage: {usage}"))
+    };
+    let mut next = || tokens.next().transpose().map_err(syntax);
+    let request = match verb {
+        _ if is("GET") => Request::Get { key: next()?.ok_or_else(usage)? },
         _ if is("SET") => {
-            words(tokens, "SET key value").map(|[key, value]| Request::Set { key, value })
+            let key = next()?.ok_or_else(usage)?;
+            Request::Set { key, value: next()?.ok_or_else(usage)? }
         }
-        _ if is("RM") => words(tokens, "RM key").map(|[key]| Request::Remove { key }),
-        _ if is("SCAN") && tokens.is_at_end() => Ok(Request::Scan { cursor: None }),
-        _ if is("SCAN") => {
-            words(tokens, "SCAN [cursor]").map(|[it]| Request::Scan { cursor: Some(it) })
-        }
-        _ if is("AUTH") => words(tokens, "AUTH token").map(|[token]| Request::Auth { token }),
-        _ if is("PING") => words(tokens, "PING").map(|[]| Request::Ping),
-        _ if is("STATS") => words(tokens, "STATS").map(|[]| Request::Stats),
-        _ if is("HELP") => words(tokens, "HELP").map(|[]| Request::Help),
-        _ if is("QUIT") => words(tokens, "QUIT").map(|[]| Request::Quit),
-        _ if is("SHUTDOWN") => words(tokens, "SHUTDOWN").map(|[]| Request::Shutdown),
-        _ if verb.is_empty() => {
-            Err(Fault::new(Code::Syntax, "the line has no verb; HELP lists them"))
-        }
+        _ if is("RM") => Request::Remove { key: next()?.ok_or_else(usage)? },
+        _ if is("SCAN") => Request::Scan { cursor: next()? },
+        _ if is("AUTH") => Request::Auth { token: next()?.ok_or_else(usage)? },
+        _ if is("PING") => Request::Ping,
+        _ if is("STATS") => Request::Stats,
+        _ if is("HELP") => Request::Help,
+        _ if is("QUIT") => Request::Quit,
+        _ if is("SHUTDOWN") => Request::Shutdown,
+        "" => return Err(syntax("the line has no verb; HELP lists them".to_owned())),
         _ => {
             let message = format!("no verb is called '{}'; HELP lists them", shown(verb));
-            Err(Fault::new(Code::UnknownVerb, message))
+            return Err(Fault::new(Code::UnknownVerb, message));
         }
-    }
-}
-
-/// The remaining tokens, if there are exactly `N`.
-fn words<'a, const N: usize>(
-    mut tokens: Tokens<'a>,
-    usage: &str,
-) -> Result<[Cow<'a, str>; N], Fault> {
-    let syntax = |message| Fault::new(Code::Syntax, message);
-    let wrong_count = || syntax(format!("usage: {usage}"));
-    let mut words = [const { Cow::Borrowed("") }; N];
-    for word in &mut words {
-        *word = tokens.next().map_err(syntax)?.ok_or_else(wrong_count)?;
-    }
-    match tokens.next().map_err(syntax)? {
-        None => Ok(words),
-        Some(_) => Err(wrong_count()),
-    }
+    };
+    if next()?.is_some() { Err(usage()) } else { Ok(request) }
 }

@@ -1,7 +1,5 @@
 //! Tokens: the words of a line, bare or quoted, and their escapes.
 //!
-//! The grammar is in [`protocol`](super).
-//!
 //! Invariants:
 //! * [`Tokens`] decodes what [`push_token`] encodes, for every string
 //!   (`every_string_comes_back`).
@@ -14,7 +12,7 @@ use std::borrow::Cow;
 /// `\u001b` has six bytes for one.
 pub(super) const ESCAPE_FACTOR_MAX: usize = 6;
 const UTF16_ESCAPE_BYTES: usize = r"\uXXXX".len();
-/// Escapes of one letter after the backslash: the letter, and the character.
+/// The letters of the short escapes, and their characters.
 const LETTERS: [(u8, char); 8] = [
     (b'"', '"'),
     (b'\\', '\\'),
@@ -29,20 +27,19 @@ const LETTERS: [(u8, char); 8] = [
 /// Number of bytes that [`plain_len`] tests together.
 const CHUNK_BYTES: usize = 32;
 
-/// Whether a byte of UTF-8 needs a closer look: blanks, quotes, backslashes,
-/// control characters, and 0xC2, which may begin one. `|` instead of `||`
-/// avoids branches, so that the compiler tests many bytes at once.
-const fn is_special(byte: u8) -> bool {
+/// Returns true for bytes that need a closer look: blanks, quotes, backslashes, control
+/// characters, and 0xC2, which may begin one. `|` instead of `||` avoids branches, so
+/// that the compiler tests many bytes at once.
+fn is_special(byte: u8) -> bool {
     (byte <= b' ') | (byte == b'"') | (byte == b'\\') | (byte == 0x7F) | (byte == 0xC2)
 }
 
 /// The number of bytes before the first special one.
 fn plain_len(bytes: &[u8]) -> usize {
-    let (chunks, _) = bytes.as_chunks::<CHUNK_BYTES>();
     // `fold` instead of `any`, which would branch after each byte.
-    let is_any_special =
-        |chunk: &[u8; CHUNK_BYTES]| chunk.iter().fold(false, |any, byte| any | is_special(*byte));
-    let start = CHUNK_BYTES * chunks.iter().take_while(|chunk| !is_any_special(chunk)).count();
+    let is_plain =
+        |chunk: &&[u8; CHUNK_BYTES]| !chunk.iter().fold(false, |any, byte| any | is_special(*byte));
+    let start = CHUNK_BYTES * bytes.as_chunks().0.iter().take_while(is_plain).count();
     start + bytes[start..].iter().take_while(|byte| !is_special(**byte)).count()
 }
 
@@ -52,33 +49,32 @@ pub(super) fn is_blank(byte: &u8) -> bool {
     BLANKS.contains(&char::from(*byte))
 }
 
-/// The tokens of a line, in order. Do not use it after an error.
+/// Decodes the tokens of a line, in order. Do not use it after an error, which says what
+/// is wrong at which byte of the line, counted from 1.
 pub(super) struct Tokens<'a> {
-    /// The length of the line.
+    /// The length of the whole line.
     len: usize,
     /// The part of the line that is not decoded yet.
     rest: &'a str,
 }
 
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Result<Cow<'a, str>, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest = self.rest.trim_start_matches(BLANKS);
+        let (plain, rest) = self.rest.split_at(plain_len(self.rest.as_bytes()));
+        if rest.is_empty() || rest.starts_with(BLANKS) {
+            self.rest = rest;
+            return (!plain.is_empty()).then_some(Ok(Cow::Borrowed(plain)));
+        }
+        Some(self.next_escaped().map(Cow::Owned))
+    }
+}
+
 impl<'a> Tokens<'a> {
     pub(super) fn new(line: &'a str) -> Tokens<'a> {
         Tokens { len: line.len(), rest: line }
-    }
-
-    /// The next token, or `None` at the end of the line.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong, and at which byte of the line, counted from 1.
-    pub(super) fn next(&mut self) -> Result<Option<Cow<'a, str>>, String> {
-        let blanks = self.rest.bytes().take_while(is_blank).count();
-        self.rest = &self.rest[blanks..];
-        let (plain, rest) = self.rest.split_at(plain_len(self.rest.as_bytes()));
-        if rest.as_bytes().first().is_none_or(is_blank) {
-            self.rest = rest;
-            return Ok((!plain.is_empty()).then_some(Cow::Borrowed(plain)));
-        }
-        self.next_escaped().map(|token| Some(Cow::Owned(token)))
     }
 
     /// The text before the next one of these characters, or before the end of the line.
@@ -91,7 +87,7 @@ impl<'a> Tokens<'a> {
     }
 
     pub(super) fn is_at_end(&self) -> bool {
-        self.rest.trim_start_matches(BLANKS).is_empty()
+        self.rest.is_empty()
     }
 
     /// A token that is quoted, or has an escape or a character that needs a closer look.
@@ -105,9 +101,9 @@ impl<'a> Tokens<'a> {
             self.rest = rest;
             let (char, len) = match rest.chars().next() {
                 None if is_quoted => return Err("a quoted word has no closing quote".to_owned()),
+                None => break,
+                Some(' ' | '\t') if !is_quoted => break,
                 Some('"') if is_quoted => break,
-                None => return Ok(token),
-                Some(' ' | '\t') if !is_quoted => return Ok(token),
                 Some('"') => return Err(self.error("a quote inside a bare word")),
                 Some('\\') => unescape(rest).ok_or_else(|| self.error("no such escape"))?,
                 // JSON permits DEL and C1 in a string, and encoders write them.
@@ -119,7 +115,7 @@ impl<'a> Tokens<'a> {
             token.push(char);
             self.rest = &rest[len..];
         }
-        self.rest = &self.rest[1..];
+        self.rest = self.rest.strip_prefix('"').unwrap_or(self.rest);
         if self.rest.is_empty() || self.rest.starts_with(BLANKS) {
             return Ok(token);
         }
@@ -147,10 +143,9 @@ fn unescape(text: &str) -> Option<(char, usize)> {
 
 /// The number in the `\uXXXX` at the start of `text`.
 fn utf16_unit(text: &str) -> Option<u16> {
-    let digits = text.strip_prefix(r"\u")?.get(..4)?;
-    // `from_str_radix` alone would accept a sign.
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    u16::from_str_radix(digits, 16).ok().filter(|_| is_number)
+    // `u16::from_str_radix` would accept a sign.
+    let mut digits = text.strip_prefix(r"\u")?.get(..4)?.chars().map(|digit| digit.to_digit(16));
+    digits.try_fold(0, |unit, digit| Some(16 * unit + digit? as u16))
 }
 
 /// Appends a string as a token: bare if possible, else quoted.

@@ -4,12 +4,7 @@ use super::*;
 
 /// All tokens of a line.
 fn tokens(line: &str) -> Result<Vec<String>, String> {
-    let mut tokens = Tokens::new(line);
-    let mut all = Vec::new();
-    while let Some(token) = tokens.next()? {
-        all.push(token.into_owned());
-    }
-    Ok(all)
+    Tokens::new(line).map(|token| token.map(Cow::into_owned)).collect()
 }
 
 /// A string as a token.
