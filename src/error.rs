@@ -1,8 +1,7 @@
 //! The error type of the crate: what failed, to what, and why.
 //!
-//! A message is lower case, without a full stop, and without its cause. The cause is in
-//! [`source`](std::error::Error::source), and [`KvsError::chain`] lists all of them.
-//! Nothing here prints or exits.
+//! A message does not repeat its cause, which is in [`source`](Error::source).
+//! [`KvsError::chain`] lists both. Nothing here prints or exits.
 
 use std::error::Error;
 use std::fmt;
@@ -50,30 +49,20 @@ pub enum KvsError {
 
 impl KvsError {
     /// Adds a context to the error of a system call, for `map_err`.
-    pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> KvsError {
-        |source| KvsError::Io { context: context.into(), source }
+    pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Io { context: context.into(), source }
     }
 
-    /// Says that a system call failed to do `action` to the file at `path`; made for
-    /// `map_err`.
-    pub(crate) fn cannot(action: &str, path: &Path) -> impl FnOnce(io::Error) -> KvsError {
-        move |source| KvsError::Io {
-            context: format!("cannot {action} {}", path.display()),
-            source,
-        }
+    /// The context names a failed action on the file or directory at `path`.
+    pub(crate) fn cannot(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::io(format!("cannot {action} {}", path.display()))(source)
     }
 
     /// As [`cannot`](Self::cannot), at an offset of the file.
-    pub(crate) fn cannot_at(
-        action: &str,
-        path: &Path,
-        offset: u64,
-    ) -> impl FnOnce(io::Error) -> KvsError {
-        let context = move || format!("cannot {action} {} at byte {offset}", path.display());
-        move |source| KvsError::Io { context: context(), source }
+    pub(crate) fn cannot_at(action: &str, path: &Path, at: u64) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::io(format!("cannot {action} {} at byte {at}", path.display()))(source)
     }
 
-    /// Damage at `offset` of the file at `path`.
     pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> KvsError {
         KvsError::Corrupt { path: path.to_owned(), offset, reason: reason.into() }
     }
@@ -161,7 +150,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The names of all codes, in the order of the enum.
+    /// The names in a reply, in the order of the enum.
     pub(crate) const NAMES: [(Code, &str); 10] = [
         (Code::Syntax, "syntax"),
         (Code::UnknownVerb, "unknown-verb"),
@@ -175,7 +164,7 @@ impl Code {
         (Code::Busy, "busy"),
     ];
 
-    /// The name of the code in a reply.
+    /// The name in a reply.
     pub fn as_str(self) -> &'static str {
         Code::NAMES[self as usize].1
     }
