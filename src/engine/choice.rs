@@ -1,7 +1,5 @@
-//! Which engine a directory holds, and opening the right one.
-//!
-//! The files in a directory show which engine it belongs to. There is no marker that
-//! could disagree with them.
+//! Which engine a directory holds, and opening the right one. The files in the directory
+//! show it. There is no marker that could disagree with them.
 //!
 //! Invariant: nothing is written before the engine is chosen
 //! (`the_other_engine_is_refused_before_anything_is_written`).
@@ -29,12 +27,7 @@ impl FromStr for EngineName {
 }
 
 /// The engine whose files `directory` holds, if it exists and holds any.
-///
-/// # Errors
-///
-/// [`KvsError::EngineUnusable`] if it holds both engines' files;
-/// [`KvsError::OtherVersion`] if version 0.1 wrote them.
-pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
+fn in_use(directory: &Path) -> Result<Option<EngineName>> {
     let fs = OsFs::default();
     engine_in(directory, |path| match fs.list(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -47,17 +40,17 @@ pub fn in_use(directory: &Path) -> Result<Option<EngineName>> {
 ///
 /// # Errors
 ///
-/// [`KvsError::WrongEngine`] if the one in use is not the one asked for, and as for
-/// [`in_use`].
+/// [`KvsError::WrongEngine`] if the one in use is not the one asked for;
+/// [`KvsError::EngineUnusable`] if the directory holds both engines' files;
+/// [`KvsError::OtherVersion`] if version 0.1 wrote them.
 pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName> {
     let found = in_use(directory)?;
-    if let Some(asked) = asked {
-        check_engine(directory, asked, found)?;
-    }
-    Ok(found.or(asked).unwrap_or(EngineName::Kvs))
+    let name = asked.or(found).unwrap_or(EngineName::Kvs);
+    check_engine(directory, name, found)?;
+    Ok(name)
 }
 
-/// Opens the engine in `directory`, which is created if it is missing. `options` are
+/// Opens an engine in `directory`, which is created if it is missing. `options` are
 /// those of [`KvStore`].
 ///
 /// # Errors
@@ -87,7 +80,7 @@ pub fn open(
 pub fn export(directory: &Path, out: &mut dyn Write, report: &mut dyn FnMut(&str)) -> Result<u64> {
     match in_use(directory)? {
         #[cfg(feature = "sled")]
-        Some(EngineName::Sled) => super::sled::export(directory, out, report),
+        Some(EngineName::Sled) => super::sled::SledKvStore::export(directory, out, report),
         #[cfg(not(feature = "sled"))]
         Some(EngineName::Sled) => Err(sled_not_built()),
         Some(EngineName::Kvs) => KvStore::export(directory, out, report),

@@ -1,8 +1,8 @@
 //! The [`KvsEngine`] trait: what the server asks of a store.
 //!
-//! Not here: any implementation. [`KvStore`](crate::KvStore) is this crate's
-//! own engine and [`SledKvStore`](crate::SledKvStore) wraps sled; one suite of
-//! tests runs for both and against a map in memory (`tests/engines.rs`).
+//! Not here: any implementation. One suite of tests runs for
+//! [`KvStore`](crate::KvStore) and [`SledKvStore`](crate::SledKvStore), and against a
+//! map in memory (`tests/engines.rs`).
 
 pub mod choice;
 #[cfg(feature = "sled")]
@@ -27,27 +27,21 @@ pub struct Page {
 ///
 /// * Calls take effect in the order in which they are made. A `get` sees every
 ///   earlier `set` and `remove`.
-/// * A write becomes durable in three steps. After `set` or `remove` returns,
-///   reads see it. After [`flush`](Self::flush) returns, it survives a crash of
-///   the process. After [`sync`](Self::sync) returns, it survives a power
-///   failure. An engine may take a step early, never late.
+/// * A write becomes durable in steps: [`flush`](Self::flush), then
+///   [`sync`](Self::sync). An engine may take a step early, never late.
 /// * A `set` or `remove` that fails changes nothing. Other calls still work.
 /// * A `flush`, `sync` or `maintain` that fails is fatal: the state of the disk is
 ///   unknown. Every later call fails with [`KvsError::Failed`](crate::KvsError::Failed)
 ///   until the engine is opened again.
 /// * Methods take `&self`. One thread uses an engine at a time.
 pub trait KvsEngine {
-    /// Sets the value of a key, whether or not it has one.
+    /// Sets the value of a key. Replaces an earlier value.
     fn set(&self, key: String, value: String) -> Result<()>;
 
     /// Returns the value of a key, or `None` if it has none.
     fn get(&self, key: String) -> Result<Option<String>>;
 
-    /// Removes a key.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::KeyNotFound`](crate::KvsError::KeyNotFound) if it has no value.
+    /// Removes a key. [`KeyNotFound`](crate::KvsError::KeyNotFound) if it has no value.
     fn remove(&self, key: String) -> Result<()>;
 
     /// Returns some keys, and the cursor of the next page. `None` starts a scan.
@@ -55,14 +49,10 @@ pub trait KvsEngine {
     /// A key that exists during the whole scan is listed at least once. A key
     /// that is set, removed or moved during the scan may be missing or repeated.
     /// Cursors are opaque, and valid while the engine is open.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::BadCursor`](crate::KvsError::BadCursor) if no page has this cursor.
+    /// [`BadCursor`](crate::KvsError::BadCursor) if no page has this cursor.
     fn scan(&self, cursor: Option<&str>) -> Result<Page>;
 
-    /// Iterates over the keys by [`scan`](Self::scan), in no particular order. An error
-    /// is the last item.
+    /// All keys by [`scan`](Self::scan), in no particular order. An error is the last item.
     fn keys(&self) -> impl Iterator<Item = Result<String>>
     where
         Self: Sized,
@@ -99,40 +89,37 @@ pub trait KvsEngine {
         self.get(key.to_owned())
     }
 
-    /// Prepares for reads of these keys, which follow. Engines that look keys up
-    /// together hide the waits for memory.
+    /// Prepares for reads of these keys, which follow. Looking keys up together hides
+    /// the waits for memory.
     #[doc(hidden)]
     fn prefetch(&self, _keys: &[&str]) {}
 
-    /// Starts a [`sync`](Self::sync) of all flushed writes without waiting for
-    /// it. A later call reports a failure. Engines without a background thread
-    /// sync here.
+    /// Starts a [`sync`](Self::sync) of all flushed writes without waiting for it. A
+    /// later call reports a failure. Engines without a background thread sync here.
     #[doc(hidden)]
     fn sync_in_background(&self) -> Result<()> {
         self.sync()
     }
 }
 
-/// Iterates over the keys of all pages of a scan. An error is the last item.
+/// The keys of all pages of a scan. An error is the last item.
 pub(crate) fn keys(
     mut scan: impl FnMut(Option<&str>) -> Result<Page>,
 ) -> impl Iterator<Item = Result<String>> {
-    let mut page = Vec::new().into_iter();
-    let mut cursor = Some(None);
-    std::iter::from_fn(move || {
-        loop {
-            if let Some(key) = page.next() {
-                return Some(Ok(key));
+    // The cursor of the next page, `Some(None)` for the first one.
+    let mut next = Some(None);
+    let pages = std::iter::from_fn(move || {
+        let cursor: Option<String> = next.take()?;
+        let (keys, error) = match scan(cursor.as_deref()) {
+            Ok(page) => {
+                next = page.next.map(Some);
+                (page.keys, None)
             }
-            match scan(cursor.take()?.as_deref()) {
-                Ok(next) => {
-                    page = next.keys.into_iter();
-                    cursor = next.next.map(Some);
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    })
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Some(keys.into_iter().map(Ok).chain(error.map(Err)))
+    });
+    pages.flatten()
 }
 
 #[cfg(test)]

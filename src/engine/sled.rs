@@ -2,7 +2,7 @@
 //!
 //! sled's `flush` does not make data survive a power failure. On Linux it calls
 //! `sync_file_range`, which neither flushes the disk's cache nor makes a file length
-//! durable. So [`sync`](KvsEngine::sync) also fsyncs sled's files:
+//! durable. So this engine also fsyncs sled's files:
 //!
 //! | name | contents | fsynced |
 //! | --- | --- | --- |
@@ -15,7 +15,7 @@
 //! keeps what it could not write in memory, and its next call may never return
 //! (`after_a_failed_sync_every_call_of_sled_fails`).
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Bound;
@@ -29,7 +29,6 @@ use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::protocol::{Request, encode_request};
 
-/// Permissions of sled's files.
 const FILE_MODE: u32 = 0o600;
 /// A page of a scan ends with the key that exceeds this number of bytes.
 const PAGE_KEY_BYTES: usize = 64 << 10;
@@ -46,7 +45,7 @@ pub struct SledKvStore {
     log: File,
     /// Blobs up to this number are on disk.
     synced_blob: Cell<u64>,
-    first_failure: RefCell<Option<String>>,
+    first_failure: OnceCell<String>,
     /// Successful calls of `sync`.
     syncs: Cell<u64>,
     /// Locked as long as the database is open.
@@ -74,9 +73,9 @@ impl SledKvStore {
         let store = SledKvStore {
             db,
             log,
-            synced_blob: Cell::default(),
-            first_failure: RefCell::default(),
-            syncs: Cell::default(),
+            synced_blob: Cell::new(0),
+            first_failure: OnceCell::new(),
+            syncs: Cell::new(0),
             directory,
         };
         // sled may have recovered data that is not on disk yet.
@@ -86,17 +85,44 @@ impl SledKvStore {
 
     /// Fails if an earlier write, flush or fsync failed.
     fn check(&self) -> Result<()> {
-        match &*self.first_failure.borrow() {
+        match self.first_failure.get() {
             Some(cause) => Err(KvsError::Failed { cause: cause.clone() }),
             None => Ok(()),
         }
     }
 
-    /// Makes an error fatal.
-    fn fatal<T>(&self, result: Result<T>) -> Result<T> {
-        result.inspect_err(|e| {
-            self.first_failure.borrow_mut().get_or_insert_with(|| e.chain().join(": "));
+    /// Does a write, flush or fsync. An error is fatal.
+    fn write<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.check()?;
+        write().inspect_err(|error| {
+            self.first_failure.get_or_init(|| error.chain().join(": "));
         })
+    }
+
+    /// Writes a `SET` line for each key of a database to `out`. Passes each pair that
+    /// cannot be read to `report`, and returns their number.
+    pub(super) fn export(
+        directory: &Path,
+        out: &mut dyn Write,
+        report: &mut dyn FnMut(&str),
+    ) -> Result<u64> {
+        let store = SledKvStore::open(directory)?;
+        let cannot_write = || KvsError::io("cannot write the export");
+        let mut lost = 0;
+        for pair in store.db.iter() {
+            match pair.map_err(engine_error("sled cannot read a key")).and_then(set_line) {
+                Ok(line) => out.write_all(&line).map_err(cannot_write())?,
+                Err(error) => {
+                    lost += 1;
+                    report(&error.chain().join(": "));
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    fn flush_db(&self) -> Result<()> {
+        self.db.flush().map(drop).map_err(engine_error("sled cannot flush"))
     }
 
     /// Flushes, and fsyncs the blobs before the log, which refers to them.
@@ -107,7 +133,7 @@ impl SledKvStore {
         let number = |name: &str| name.parse().unwrap_or(0);
         // A thread of sled may be writing blobs. The flush waits for those listed here.
         let listed = OsFs::default().list(&blobs).map_err(io_error())?;
-        self.db.flush().map_err(engine_error("sled cannot flush"))?;
+        self.flush_db()?;
         let synced = self.synced_blob.get();
         sync_files(&blobs, |name| number(name) > synced).map_err(io_error())?;
         self.synced_blob.set(listed.iter().map(|name| number(name)).max().unwrap_or(0));
@@ -119,7 +145,7 @@ impl Drop for SledKvStore {
     fn drop(&mut self) {
         // Dropping the last handle flushes, and after a failure that may never
         // return. One more handle prevents it until the process ends.
-        if self.first_failure.borrow().is_some() {
+        if self.check().is_err() {
             std::mem::forget(self.db.clone());
         }
     }
@@ -127,9 +153,8 @@ impl Drop for SledKvStore {
 
 impl KvsEngine for SledKvStore {
     fn set(&self, key: String, value: String) -> Result<()> {
-        self.check()?;
-        let inserted = self.db.insert(key.into_bytes(), value.into_bytes());
-        self.fatal(inserted.map(drop).map_err(engine_error("sled cannot set the key")))
+        let insert = || self.db.insert(key.into_bytes(), value.into_bytes());
+        self.write(|| insert().map(drop).map_err(engine_error("sled cannot set the key")))
     }
 
     fn get(&self, key: String) -> Result<Option<String>> {
@@ -139,18 +164,18 @@ impl KvsEngine for SledKvStore {
     }
 
     fn remove(&self, key: String) -> Result<()> {
-        self.check()?;
-        let removed = self.db.remove(key).map_err(engine_error("sled cannot remove the key"));
-        self.fatal(removed)?.map(drop).ok_or(KvsError::KeyNotFound)
+        let remove = || self.db.remove(key).map_err(engine_error("sled cannot remove the key"));
+        self.write(remove)?.map(drop).ok_or(KvsError::KeyNotFound)
     }
 
     fn scan(&self, cursor: Option<&str>) -> Result<Page> {
         self.check()?;
-        let start = match cursor.map(|cursor| cursor.strip_prefix(CURSOR_PREFIX).ok_or(cursor)) {
-            None => Bound::Unbounded,
-            Some(Ok(key)) => Bound::Excluded(key.as_bytes()),
-            Some(Err(cursor)) => return Err(KvsError::BadCursor(cursor.to_owned())),
-        };
+        let mut start = Bound::Unbounded;
+        if let Some(cursor) = cursor {
+            let key = cursor.strip_prefix(CURSOR_PREFIX);
+            let bad = || KvsError::BadCursor(cursor.to_owned());
+            start = Bound::Excluded(key.ok_or_else(bad)?.as_bytes());
+        }
         let mut page = Page::default();
         let mut key_bytes = 0;
         for key in self.db.range::<&[u8], _>((start, Bound::Unbounded)).keys() {
@@ -166,20 +191,17 @@ impl KvsEngine for SledKvStore {
     }
 
     fn flush(&self) -> Result<()> {
-        self.check()?;
-        self.fatal(self.db.flush().map(drop).map_err(engine_error("sled cannot flush")))
+        self.write(|| self.flush_db())
     }
 
     fn sync(&self) -> Result<()> {
-        self.check()?;
-        self.fatal(self.sync_all())?;
+        self.write(|| self.sync_all())?;
         self.syncs.set(self.syncs.get() + 1);
         Ok(())
     }
 
     fn maintain(&self) -> Result<bool> {
-        self.check()?;
-        Ok(false)
+        self.check().map(|()| false)
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
@@ -189,32 +211,12 @@ impl KvsEngine for SledKvStore {
     }
 }
 
-/// Writes a `SET` line for each key of a database to `out`. Passes each pair that cannot
-/// be read to `report`, and returns their number.
-pub(super) fn export(
-    directory: &Path,
-    out: &mut dyn Write,
-    report: &mut dyn FnMut(&str),
-) -> Result<u64> {
-    let store = SledKvStore::open(directory)?;
-    let request = |(key, value): (sled::IVec, sled::IVec)| {
-        Ok(Request::Set { key: text(&key)?.into(), value: text(&value)?.into() })
-    };
-    let mut lost = 0;
-    for pair in store.db.iter() {
-        match pair.map_err(engine_error("sled cannot read a key")).and_then(request) {
-            Ok(request) => {
-                let mut line = Vec::new();
-                encode_request(&request, &mut line);
-                out.write_all(&line).map_err(KvsError::io("cannot write the export"))?;
-            }
-            Err(error) => {
-                lost += 1;
-                report(&error.chain().join(": "));
-            }
-        }
-    }
-    Ok(lost)
+/// The `SET` line of a pair.
+fn set_line((key, value): (sled::IVec, sled::IVec)) -> Result<Vec<u8>> {
+    let request = Request::Set { key: text(&key)?.into(), value: text(&value)?.into() };
+    let mut line = Vec::new();
+    encode_request(&request, &mut line);
+    Ok(line)
 }
 
 /// The string in bytes of sled.

@@ -78,7 +78,7 @@ fn an_export_loads_again() {
     store.set("a".to_owned(), "1\n".to_owned()).unwrap();
     drop(store);
     let mut out = Vec::new();
-    assert_eq!(export(dir.path(), &mut out, &mut |_| {}).unwrap(), 0);
+    assert_eq!(SledKvStore::export(dir.path(), &mut out, &mut |_| {}).unwrap(), 0);
     assert_eq!(String::from_utf8(out).unwrap(), "SET a \"1\\n\"\nSET \"b c\" 2\n");
 }
 
@@ -91,7 +91,7 @@ fn an_export_skips_and_counts_what_is_not_utf_8() {
     store.db.insert("b", "2").unwrap();
     drop(store);
     let (mut out, mut reports) = (Vec::new(), 0);
-    assert_eq!(export(dir.path(), &mut out, &mut |_| reports += 1).unwrap(), 2);
+    assert_eq!(SledKvStore::export(dir.path(), &mut out, &mut |_| reports += 1).unwrap(), 2);
     assert_eq!((reports, &*out), (2, &b"SET b 2\n"[..]));
 }
 
