@@ -2,20 +2,16 @@
 //!
 //! sled's `flush` does not make data survive a power failure. On Linux it calls
 //! `sync_file_range`, which neither flushes the disk's cache nor makes a file length
-//! durable. So this engine also fsyncs sled's files:
-//!
-//! | name | contents | fsynced |
-//! | --- | --- | --- |
-//! | `db` | the log, one file | each time |
-//! | `blobs/*` | one value too large for the log, written once | when new |
-//! | `conf` | written once, when the database is created | at open |
-//! | `snap.*` | replaced at open; sled fsyncs the file, not its name | at open |
+//! durable. So [`sync`](KvsEngine::sync) also fsyncs the log (`db`), and each value too
+//! large for it (`blobs/*`) once. Opening fsyncs `conf` and `snap.*`, which sled writes
+//! only then.
 //!
 //! Invariant: after a failed write, flush or fsync every call fails, because sled
 //! keeps what it could not write in memory, and its next call may never return
 //! (`after_a_failed_sync_every_call_of_sled_fails`).
 
 use std::cell::{Cell, OnceCell};
+use std::error::Error;
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Bound;
@@ -65,7 +61,7 @@ impl SledKvStore {
         let context = || format!("cannot open the sled database {}", path.display());
         // sled would create it for everyone whom the umask lets in.
         OsFs::default().create_dir(&path.join("blobs")).map_err(KvsError::io(context()))?;
-        let db = open_db(path).map_err(engine_error(context()))?;
+        let db = open_db(path).map_err(engine_error(&context()))?;
         sync_files(path, |name| name == "conf" || name == "db" || name.starts_with("snap."))
             .map_err(KvsError::io(context()))?;
         let log = File::open(path.join("db")).map_err(KvsError::io(context()))?;
@@ -107,11 +103,15 @@ impl SledKvStore {
         report: &mut dyn FnMut(&str),
     ) -> Result<u64> {
         let store = SledKvStore::open(directory)?;
-        let cannot_write = || KvsError::io("cannot write the export");
         let mut lost = 0;
         for pair in store.db.iter() {
-            match pair.map_err(engine_error("sled cannot read a key")).and_then(set_line) {
-                Ok(line) => out.write_all(&line).map_err(cannot_write())?,
+            let pair = pair.map_err(engine_error("sled cannot read a key"));
+            match pair.and_then(|(key, value)| Ok((text(&key)?.into(), text(&value)?.into()))) {
+                Ok((key, value)) => {
+                    let mut line = Vec::new();
+                    encode_request(&Request::Set { key, value }, &mut line);
+                    out.write_all(&line).map_err(KvsError::io("cannot write the export"))?;
+                }
                 Err(error) => {
                     lost += 1;
                     report(&error.chain().join(": "));
@@ -119,10 +119,6 @@ impl SledKvStore {
             }
         }
         Ok(lost)
-    }
-
-    fn flush_db(&self) -> Result<()> {
-        self.db.flush().map(drop).map_err(engine_error("sled cannot flush"))
     }
 
     /// Flushes, and fsyncs the blobs before the log, which refers to them.
@@ -133,7 +129,7 @@ impl SledKvStore {
         let number = |name: &str| name.parse().unwrap_or(0);
         // A thread of sled may be writing blobs. The flush waits for those listed here.
         let listed = OsFs::default().list(&blobs).map_err(io_error())?;
-        self.flush_db()?;
+        self.flush()?;
         let synced = self.synced_blob.get();
         sync_files(&blobs, |name| number(name) > synced).map_err(io_error())?;
         self.synced_blob.set(listed.iter().map(|name| number(name)).max().unwrap_or(0));
@@ -191,7 +187,7 @@ impl KvsEngine for SledKvStore {
     }
 
     fn flush(&self) -> Result<()> {
-        self.write(|| self.flush_db())
+        self.write(|| self.db.flush().map(drop).map_err(engine_error("sled cannot flush")))
     }
 
     fn sync(&self) -> Result<()> {
@@ -209,14 +205,6 @@ impl KvsEngine for SledKvStore {
         stats.extend(self.db.size_on_disk().ok().map(|bytes| ("disk_bytes", bytes)));
         stats
     }
-}
-
-/// The `SET` line of a pair.
-fn set_line((key, value): (sled::IVec, sled::IVec)) -> Result<Vec<u8>> {
-    let request = Request::Set { key: text(&key)?.into(), value: text(&value)?.into() };
-    let mut line = Vec::new();
-    encode_request(&request, &mut line);
-    Ok(line)
 }
 
 /// The string in bytes of sled.
@@ -243,10 +231,8 @@ fn open_db(directory: &Path) -> sled::Result<sled::Db> {
 }
 
 /// Adds a context to an error of sled, or to one about what sled returned.
-fn engine_error<E: std::error::Error + Send + Sync + 'static>(
-    context: impl Into<String>,
-) -> impl FnOnce(E) -> KvsError {
-    |error| KvsError::Engine { context: context.into(), source: Box::new(error) }
+fn engine_error<E: Error + Send + Sync + 'static>(context: &str) -> impl FnOnce(E) -> KvsError {
+    |error| KvsError::Engine { context: context.to_owned(), source: Box::new(error) }
 }
 
 /// Fsyncs the files whose names are wanted, and then their directory. Leaves access to

@@ -14,7 +14,7 @@
 //! SET key value    OK
 //! GET key          VALUE token, or NOT_FOUND
 //! RM key           OK, or NOT_FOUND
-//! SCAN [cursor]    KEYS next key key ..
+//! SCAN [cursor]    KEYS next key key ..             ; no cursor for the first page
 //! AUTH token       OK, if the token is the server's secret
 //! PING             PONG
 //! STATS            STATS name=token name=token ..
@@ -26,10 +26,9 @@
 //!
 //! Verbs are case-insensitive. `next` is the cursor of the scan's next page, or
 //! a bare `-` after the last page. The code of an error is for programs. Its
-//! message is for people; `; caused by: ` precedes each cause.
-//!
-//! Encoding quotes a token only when it must, and escapes every control
-//! character (DEL and C1 too), as a terminal may interpret it.
+//! message is for people; `; caused by: ` precedes each cause. Encoding quotes a
+//! token only when it must, and escapes every control character (DEL and C1 too),
+//! as a terminal may interpret it.
 //!
 //! Not here: sockets, the enforcement of limits, and engines.
 //!
@@ -52,8 +51,7 @@ use self::token::ESCAPE_FACTOR_MAX;
 
 /// Default maximum length of a request line in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// The largest maximum that can be configured. Each client can make the server
-/// hold a line of this length.
+/// The largest maximum. Each client can make the server hold a line of this length.
 pub const LINE_BYTES_LIMIT: usize = 256 << 20;
 
 /// Maximum length of a reply that a client accepts: a value as long as the
@@ -66,10 +64,9 @@ fn shown(line: &str) -> String {
 }
 
 /// How a line ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineEnding {
     /// `\n`
-    #[default]
     Lf,
     /// `\r\n`
     CrLf,

@@ -9,7 +9,7 @@ use crate::error::KvsError;
 /// Precedes each cause in the message of an error.
 const CAUSED_BY: &str = "; caused by: ";
 
-/// What the server answers.
+/// What the server answers. [`protocol`](super) has the line of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the grammar of `protocol` explains each")]
@@ -17,13 +17,8 @@ pub enum Reply {
     Ok,
     Value(String),
     NotFound,
-    /// No cursor `next` follows the last page.
-    Keys {
-        next: Option<String>,
-        keys: Vec<String>,
-    },
+    Keys { next: Option<String>, keys: Vec<String> },
     Pong,
-    /// Names and values.
     Stats(Vec<(String, String)>),
     Help(String),
     Error(Fault),
@@ -39,7 +34,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault with one message.
+    /// A fault without causes.
     pub fn new(code: Code, message: impl Into<String>) -> Fault {
         Fault { code, messages: vec![message.into()] }
     }
@@ -48,7 +43,7 @@ impl Fault {
         Fault::new(Code::Http, "this is not a web server; the connection closes")
     }
 
-    /// Whether the server closes the connection after this fault.
+    /// Returns true if the server closes the connection after this fault.
     pub fn closes(&self) -> bool {
         self.code == Code::Http
     }

@@ -11,28 +11,16 @@ use super::{Code, shown};
 pub const HELP: &str = "SET key value | GET key | RM key | SCAN [cursor] | AUTH token | PING | \
     STATS | HELP | QUIT | SHUTDOWN";
 
-/// What a client asks. [`HELP`] lists the lines.
+/// What a client asks. [`protocol`](super) has the line of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the grammar of `protocol` explains each")]
 pub enum Request<'a> {
-    Set {
-        key: Cow<'a, str>,
-        value: Cow<'a, str>,
-    },
-    Get {
-        key: Cow<'a, str>,
-    },
-    Remove {
-        key: Cow<'a, str>,
-    },
-    /// No cursor asks for the first page.
-    Scan {
-        cursor: Option<Cow<'a, str>>,
-    },
-    Auth {
-        token: Cow<'a, str>,
-    },
+    Set { key: Cow<'a, str>, value: Cow<'a, str> },
+    Get { key: Cow<'a, str> },
+    Remove { key: Cow<'a, str> },
+    Scan { cursor: Option<Cow<'a, str>> },
+    Auth { token: Cow<'a, str> },
     Ping,
     Stats,
     Help,
