@@ -1,7 +1,6 @@
 //! Requests: what a client asks, and the line of each.
 
 use std::borrow::Cow;
-use std::str::Utf8Error;
 
 use super::reply::Fault;
 use super::token::{BLANKS, Tokens, is_blank, push_token};
@@ -65,12 +64,12 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
 /// like HTTP: a web page can make a browser send such lines, so the connection
 /// closes before the lines after it are executed.
 pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
-    let not_utf8 = |error: Utf8Error| {
+    let text = str::from_utf8(line).map_err(|error| {
         let from = error.valid_up_to() + 1;
         let hint = "store binary data as text, such as base64";
         Fault::new(Code::Utf8, format!("the line is not UTF-8 from byte {from} on; {hint}"))
-    };
-    str::from_utf8(line).map_err(not_utf8).and_then(decode_utf8).map_err(|fault| {
+    });
+    text.and_then(decode_utf8).map_err(|fault| {
         let last = line.rsplit(is_blank).find(|word| !word.is_empty());
         let is_http = last.is_some_and(|last| last.starts_with(b"HTTP/"));
         if is_http { Fault::http() } else { decode_beginning(line).unwrap_or(fault) }
@@ -97,16 +96,13 @@ fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
         let usage = HELP.split(" | ").find(is_of_verb).unwrap_or(HELP);
         syntax(format!("usage: {usage}"))
     };
-    let mut next = || tokens.next().transpose().map_err(syntax);
+    let mut word = || tokens.next().ok_or_else(usage)?.map_err(syntax);
     let request = match verb {
-        _ if is("GET") => Request::Get { key: next()?.ok_or_else(usage)? },
-        _ if is("SET") => {
-            let key = next()?.ok_or_else(usage)?;
-            Request::Set { key, value: next()?.ok_or_else(usage)? }
-        }
-        _ if is("RM") => Request::Remove { key: next()?.ok_or_else(usage)? },
-        _ if is("SCAN") => Request::Scan { cursor: next()? },
-        _ if is("AUTH") => Request::Auth { token: next()?.ok_or_else(usage)? },
+        _ if is("GET") => Request::Get { key: word()? },
+        _ if is("SET") => Request::Set { key: word()?, value: word()? },
+        _ if is("RM") => Request::Remove { key: word()? },
+        _ if is("SCAN") => Request::Scan { cursor: tokens.next().transpose().map_err(syntax)? },
+        _ if is("AUTH") => Request::Auth { token: word()? },
         _ if is("PING") => Request::Ping,
         _ if is("STATS") => Request::Stats,
         _ if is("HELP") => Request::Help,
@@ -118,5 +114,9 @@ fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
             return Err(Fault::new(Code::UnknownVerb, message));
         }
     };
-    if next()?.is_some() { Err(usage()) } else { Ok(request) }
+    match tokens.next() {
+        None => Ok(request),
+        Some(Ok(_)) => Err(usage()),
+        Some(Err(message)) => Err(syntax(message)),
+    }
 }
