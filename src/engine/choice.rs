@@ -28,11 +28,10 @@ impl FromStr for EngineName {
 
 /// The engine whose files `directory` holds, if it exists and holds any.
 fn in_use(directory: &Path) -> Result<Option<EngineName>> {
-    let fs = OsFs::default();
-    engine_in(directory, |path| match fs.list(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed,
-    })
+    if let Ok(false) = directory.try_exists() {
+        return Ok(None);
+    }
+    engine_in(directory, |path| OsFs::default().list(path))
 }
 
 /// The engine to open in `directory`: the one in use, else the one `asked` for,
@@ -51,11 +50,7 @@ pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName>
 }
 
 /// Opens an engine in `directory`, which is created if it is missing. `options` are
-/// those of [`KvStore`].
-///
-/// # Errors
-///
-/// [`KvsError::EngineUnusable`] if the build has no such engine, and those of the engine.
+/// those of [`KvStore`]. [`KvsError::EngineUnusable`] if the build has no such engine.
 pub fn open(
     directory: &Path,
     name: EngineName,
