@@ -11,11 +11,11 @@
 //! * A client that becomes idle frees unused memory
 //!   (`an_idle_client_frees_its_memory`).
 
-use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, ConnectionState};
+use crate::error::{KvsError, Result};
 use crate::logger::{RateLimit, debug};
 use crate::poll::{self, PollFd};
 
@@ -61,7 +61,7 @@ impl Clients {
 
     /// Waits until a client or one of `fixed` is ready, at most for `timeout`. It
     /// may return earlier, with nothing ready.
-    pub(super) fn poll(&mut self, fixed: Fixed, timeout: Option<Duration>) -> io::Result<Fixed> {
+    pub(super) fn poll(&mut self, fixed: Fixed, timeout: Option<Duration>) -> Result<Fixed> {
         let can_skip_idle = !self.active.is_empty() && self.active.len() < self.all.len();
         let limit = match can_skip_idle {
             true => Some(FULL_POLL_INTERVAL.saturating_sub(self.last_full_poll.elapsed())),
@@ -82,15 +82,15 @@ impl Clients {
     }
 
     /// Polls the active clients again, without waiting.
-    pub(super) fn poll_again(&mut self) -> io::Result<()> {
+    pub(super) fn poll_again(&mut self) -> Result<()> {
         self.poll_active([PollFd::none(); 2], Some(Duration::ZERO)).map(drop)
     }
 
-    fn poll_active(&mut self, fixed: Fixed, timeout: Option<Duration>) -> io::Result<Fixed> {
+    fn poll_active(&mut self, fixed: Fixed, timeout: Option<Duration>) -> Result<Fixed> {
         self.fds.clear();
         self.fds.extend(fixed);
         self.fds.extend(self.active.iter().map(|index| self.all[*index].poll_fd()));
-        poll::wait(&mut self.fds, timeout)?;
+        poll::wait(&mut self.fds, timeout).map_err(KvsError::io("cannot poll"))?;
         let now = Instant::now();
         for (fd, index) in self.fds[fixed.len()..].iter().zip(&self.active) {
             self.all[*index].note_ready(fd.is_readable(), fd.is_writable(), now);

@@ -65,7 +65,7 @@ use ConnectionState::{AwaitingShutdown, Closed, Closing, Lingering, Open};
 /// One client.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
-    socket: S,
+    pub(super) socket: S,
     pub(super) peer: SocketAddr,
     options: Rc<ServerOptions>,
     input: Input,

@@ -26,9 +26,8 @@ use super::listener::Listener;
 use super::shutdown::{Stop, shut_down};
 use super::{Fsync, ServerOptions};
 use crate::engine::KvsEngine;
-use crate::error::{KvsError, Result};
+use crate::error::Result;
 use crate::logger::error;
-use crate::poll::PollFd;
 
 /// Maximum age of an unsynced write under `everysec`, and time from the last write
 /// to the last step of housekeeping.
@@ -86,11 +85,9 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
 
     /// One iteration. Returns whether another one follows.
     fn run_once(&mut self) -> Result<bool> {
-        let stop = self.stop.fd().map_or(PollFd::none(), |fd| PollFd::new(fd, true, false));
-        let fixed = [stop, self.listener.poll_fd(self.clients.len())];
+        let fixed = [self.stop.poll_fd(), self.listener.poll_fd(self.clients.len())];
         let timeout = self.timeout();
-        let polled = self.clients.poll(fixed, timeout);
-        let [stop, listener] = polled.map_err(KvsError::io("cannot poll"))?;
+        let [stop, listener] = self.clients.poll(fixed, timeout)?;
         if stop.is_readable() {
             return Ok(false);
         }
@@ -118,27 +115,23 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
 
     /// Reads and executes what the clients have sent.
     fn execute(&mut self) -> Result<()> {
-        let mut executed = self.executor.counters.requests;
-        self.read_and_execute();
-        self.executor.counters.iterations += u64::from(self.executor.counters.requests > executed);
-        // Requests that have arrived meanwhile share the fsync. The limit on what is
-        // read from each client in an iteration ends this loop.
-        while self.executor.needs_commit
-            && self.executor.counters.requests > executed
-            && self.fsync == Fsync::Always
-        {
-            executed = self.executor.counters.requests;
-            self.clients.poll_again().map_err(KvsError::io("cannot poll"))?;
-            self.read_and_execute();
+        let before = self.executor.counters.requests;
+        loop {
+            let executed = self.executor.counters.requests;
+            self.clients.for_each_active(|client| {
+                client.read(&mut self.buffer);
+                client.execute(&mut self.executor);
+            });
+            let counters = &mut self.executor.counters;
+            let waits_for_fsync = self.executor.needs_commit && self.fsync == Fsync::Always;
+            if counters.requests == executed || !waits_for_fsync {
+                counters.iterations += u64::from(counters.requests > before);
+                return Ok(());
+            }
+            // Requests that have arrived meanwhile share the fsync. The limit on what
+            // is read from each client in an iteration ends this loop.
+            self.clients.poll_again()?;
         }
-        Ok(())
-    }
-
-    fn read_and_execute(&mut self) {
-        self.clients.for_each_active(|client| {
-            client.read(&mut self.buffer);
-            client.execute(&mut self.executor);
-        });
     }
 
     /// Makes the writes of an iteration as durable as their replies promise.

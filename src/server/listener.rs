@@ -5,10 +5,10 @@
 //! last descriptors are used, because the store needs some to begin a segment
 //! (`descriptors_are_kept_for_the_store`).
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,9 @@ use crate::logger::{debug, warn};
 use crate::poll::PollFd;
 use crate::protocol::{Code, LineEnding};
 
-/// Connections accepted in an iteration, so that many of them do not delay the
-/// clients.
+/// Connections accepted in an iteration, so that they do not delay the clients.
 const ACCEPTS_MAX: usize = 64;
-/// Clients over the limit that are connected at a time, to be told so. More wait
-/// in the system's queue.
+/// Clients over the limit that are told so at a time. More wait in the system's queue.
 const REFUSED_MAX: usize = 64;
 /// File descriptors that are kept free for the store.
 const RESERVED_DESCRIPTORS: usize = 16;
@@ -78,13 +76,11 @@ impl Listener {
             if self.is_full(clients.len()) {
                 return;
             }
-            let accepted = self.check_descriptors().and_then(|()| self.socket.accept());
-            match accepted.and_then(|(stream, peer)| prepare(&stream).map(|()| (stream, peer))) {
-                Ok((stream, peer)) => {
-                    self.admit(Connection::new(stream, peer, &self.options), clients, counters);
-                }
+            match self.check_descriptors().and_then(|()| self.accept_one()) {
+                Ok(client) => self.admit(client, clients, counters),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                Err(e) if is_shortage(&e) => {
+                // It concerns all connections. Other errors concern only this one.
+                Err(e) if e.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
                     self.paused_until = Some(Instant::now() + PAUSE);
                     let message = "new connections wait, because one was not accepted";
                     return clients.log_limit.run(|| warn!("{message}: {e}"));
@@ -92,6 +88,16 @@ impl Listener {
                 Err(e) => clients.log_limit.run(|| debug!("a connection was lost: {e}")),
             }
         }
+    }
+
+    /// Accepts a connection, and sets the options of its socket.
+    fn accept_one(&self) -> io::Result<Client> {
+        let (stream, peer) = self.socket.accept()?;
+        stream.set_nonblocking(true)?;
+        // Replies are sent once per iteration. Waiting for a full packet delays them.
+        stream.set_nodelay(true)?;
+        KEEPALIVE.into_iter().try_for_each(|option| set_option(stream.as_raw_fd(), option))?;
+        Ok(Connection::new(stream, peer, &self.options))
     }
 
     /// Fails if the reserve and one descriptor more are not free.
@@ -117,35 +123,17 @@ impl Listener {
     }
 }
 
-/// Sets the options of a client's socket.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nonblocking(true)?;
-    // Replies are sent once per iteration. Waiting for a full packet only delays them.
-    stream.set_nodelay(true)?;
-    KEEPALIVE.into_iter().try_for_each(|option| set_option(stream.as_raw_fd(), option))
-}
-
 #[expect(unsafe_code, reason = "std cannot set keepalive")]
-fn set_option(fd: RawFd, [level, name, value]: [c_int; 3]) -> io::Result<()> {
+fn set_option(fd: c_int, [level, name, value]: [c_int; 3]) -> io::Result<()> {
     unsafe extern "C" {
-        fn setsockopt(
-            fd: c_int,
-            level: c_int,
-            name: c_int,
-            value: *const c_void,
-            len: u32,
-        ) -> c_int;
+        fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_int, len: u32)
+        -> c_int;
     }
-    let len = size_of::<c_int>() as u32;
-    // SAFETY: the pointer is to an int, which outlives the call, and `len` is its size.
-    let status = unsafe { setsockopt(fd, level, name, (&raw const value).cast(), len) };
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Whether an error of `accept` concerns all connections. Others concern only the
-/// one that it has taken from the queue, and the next may be fine.
-fn is_shortage(e: &io::Error) -> bool {
-    e.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code))
+    // SAFETY: the pointer is to an int of 4 bytes, which outlives the call.
+    match unsafe { setsockopt(fd, level, name, &raw const value, 4) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]

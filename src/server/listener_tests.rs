@@ -1,14 +1,9 @@
 //! The listener's limits, and the options of a client's socket.
 
-use super::*;
+use std::ffi::c_void;
+use std::net::TcpStream;
 
-#[test]
-fn a_shortage_concerns_all_connections() {
-    for code in SHORTAGES {
-        assert!(is_shortage(&io::Error::from_raw_os_error(code)));
-    }
-    assert!(!is_shortage(&ErrorKind::ConnectionAborted.into()));
-}
+use super::*;
 
 #[test]
 fn a_pause_ends_after_some_time() {
@@ -26,7 +21,7 @@ fn a_pause_ends_after_some_time() {
 }
 
 #[expect(unsafe_code, reason = "std cannot read keepalive")]
-fn option(stream: &TcpStream, level: c_int, name: c_int) -> c_int {
+fn option(client: &Client, level: c_int, name: c_int) -> c_int {
     unsafe extern "C" {
         fn getsockopt(
             fd: c_int,
@@ -40,7 +35,7 @@ fn option(stream: &TcpStream, level: c_int, name: c_int) -> c_int {
     // SAFETY: both pointers are to variables that outlive the call, and `len` is
     // the size of `value`.
     let status = unsafe {
-        getsockopt(stream.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
+        getsockopt(client.socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
     };
     assert_eq!(status, 0);
     value
@@ -48,12 +43,11 @@ fn option(stream: &TcpStream, level: c_int, name: c_int) -> c_int {
 
 #[test]
 fn vanished_peers_are_noticed_within_minutes() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (stream, _) = listener.accept().unwrap();
-    prepare(&stream).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _peer = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    let client = Listener::new(socket, &Rc::default()).accept_one().unwrap();
     let [is_on, idle, interval, probes] =
-        KEEPALIVE.map(|[level, name, _]| option(&stream, level, name));
+        KEEPALIVE.map(|[level, name, _]| option(&client, level, name));
     assert_ne!(is_on, 0);
     assert!((1..=180).contains(&(idle + interval * probes)));
 }

@@ -9,7 +9,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ use super::clients::Clients;
 use super::connection::ConnectionState::AwaitingShutdown;
 use super::listener::Listener;
 use crate::engine::KvsEngine;
-use crate::error::{KvsError, Result};
-use crate::poll;
+use crate::error::Result;
+use crate::poll::PollFd;
 use crate::protocol::{Fault, Reply};
 
 /// How long shutdown waits for clients to receive their last replies.
@@ -84,8 +84,9 @@ impl Stop {
         Ok(stop)
     }
 
-    pub(super) fn fd(&self) -> Option<RawFd> {
-        self.pipe.as_ref().map(AsRawFd::as_raw_fd)
+    /// What to poll.
+    pub(super) fn poll_fd(&self) -> PollFd {
+        self.pipe.as_ref().map_or(PollFd::none(), |it| PollFd::new(it.as_raw_fd(), true, false))
     }
 }
 
@@ -162,20 +163,17 @@ fn send_all(clients: &mut Clients, buffer: &mut [u8]) -> Result<()> {
     let deadline = Instant::now() + SEND_TIME;
     loop {
         let now = Instant::now();
-        let mut fds = Vec::new();
+        let mut is_sent = true;
         for client in clients.iter_mut() {
             client.send(now);
             client.stop_lingering(buffer);
-            if client.wants_write() {
-                fds.push(client.poll_fd());
-            }
+            is_sent &= !client.wants_write();
         }
         let left = deadline.saturating_duration_since(now);
-        if fds.is_empty() || left.is_zero() {
+        if is_sent || left.is_zero() {
             return Ok(());
         }
-        poll::wait(&mut fds, Some(left)).map_err(KvsError::io("cannot poll"))?;
-        clients.iter_mut().for_each(|client| client.note_ready(false, true, now));
+        clients.poll([PollFd::none(); 2], Some(left))?;
     }
 }
 

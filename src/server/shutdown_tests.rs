@@ -1,12 +1,11 @@
 //! The stop pipe. Signals are tested with the real binary (`tests/`).
 
 use super::*;
-use crate::poll::PollFd;
 
 /// Whether a server would notice now that it should stop.
 fn is_asked(stop: &Stop) -> bool {
-    let mut fds = [PollFd::new(stop.fd().unwrap(), true, false)];
-    poll::wait(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    let mut fds = [stop.poll_fd()];
+    crate::poll::wait(&mut fds, Some(Duration::ZERO)).unwrap() == 1
 }
 
 #[test]
