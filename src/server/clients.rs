@@ -1,9 +1,8 @@
 //! The connected clients, and which of them are polled.
 //!
-//! The cost of `poll` grows with the number of descriptors. So most polls include
-//! only *active* clients: those that were ready in the last 100 ms, or have
-//! something to do. All clients are polled every 10 ms, or at once if none is
-//! active. The first request of an idle client may wait 10 ms.
+//! The cost of `poll` grows with the number of descriptors. So most polls include only
+//! *active* clients: those that were ready in the last 100 ms, or have something to do.
+//! All are polled every 10 ms, so the first request of an idle client may wait as long.
 //!
 //! Invariants:
 //! * An idle client that is ready becomes active within [`FULL_POLL_INTERVAL`]
@@ -14,6 +13,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use super::MESSAGES_MAX;
 use super::connection::{Connection, ConnectionState};
 use crate::error::{KvsError, Result};
 use crate::logger::{RateLimit, debug};
@@ -23,12 +23,6 @@ use crate::poll::{self, PollFd};
 const FULL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a client stays active after it was ready.
 const ACTIVE_TIME: Duration = Duration::from_millis(100);
-
-/// Messages about clients in a second.
-const MESSAGES_MAX: u32 = 10;
-
-/// The stop pipe and the listener.
-pub(super) type Fixed = [PollFd; 2];
 
 /// A connected client.
 pub(super) type Client = Connection<TcpStream>;
@@ -61,7 +55,11 @@ impl Clients {
 
     /// Waits until a client or one of `fixed` is ready, at most for `timeout`. It
     /// may return earlier, with nothing ready.
-    pub(super) fn poll(&mut self, fixed: Fixed, timeout: Option<Duration>) -> Result<Fixed> {
+    pub(super) fn poll(
+        &mut self,
+        fixed: [PollFd; 2],
+        timeout: Option<Duration>,
+    ) -> Result<[PollFd; 2]> {
         let can_skip_idle = !self.active.is_empty() && self.active.len() < self.all.len();
         let limit = match can_skip_idle {
             true => Some(FULL_POLL_INTERVAL.saturating_sub(self.last_full_poll.elapsed())),
@@ -81,12 +79,12 @@ impl Clients {
         Ok(fixed)
     }
 
-    /// Polls the active clients again, without waiting.
-    pub(super) fn poll_again(&mut self) -> Result<()> {
-        self.poll_active([PollFd::none(); 2], Some(Duration::ZERO)).map(drop)
-    }
-
-    fn poll_active(&mut self, fixed: Fixed, timeout: Option<Duration>) -> Result<Fixed> {
+    /// Polls the active clients only.
+    pub(super) fn poll_active(
+        &mut self,
+        fixed: [PollFd; 2],
+        timeout: Option<Duration>,
+    ) -> Result<[PollFd; 2]> {
         self.fds.clear();
         self.fds.extend(fixed);
         self.fds.extend(self.active.iter().map(|index| self.all[*index].poll_fd()));

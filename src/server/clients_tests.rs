@@ -4,7 +4,7 @@ use super::*;
 use std::io::Write;
 use std::net::TcpListener;
 
-const NONE: Fixed = [PollFd::none(), PollFd::none()];
+const NONE: [PollFd; 2] = [PollFd::none(), PollFd::none()];
 
 /// Clients whose peers have sent nothing, and these peers.
 fn clients(count: usize) -> (Clients, Vec<TcpStream>) {

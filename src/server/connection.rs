@@ -1,8 +1,8 @@
 //! One client: reads bytes, executes lines, sends replies, and closes.
 //!
 //! A connection that ends is closed for writing and then *lingers*: it drops
-//! input until the client closes too. A socket that is closed with unread input
-//! is reset, and a reset can destroy replies that the client has not read
+//! input until the client closes too. Closing a socket with unread input could
+//! destroy replies that the client has not read yet
 //! (`the_last_reply_survives_unread_input`).
 //!
 //! Invariants:
@@ -30,8 +30,7 @@ use crate::protocol::{LineEnding, Reply, Request, encode_reply};
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How many bytes it drops meanwhile: more than can be in transit.
 const LINGER_BYTES: usize = 4 << 20;
-/// Number of lines that are decoded together, so that the engine can look up
-/// their keys together.
+/// Lines that are decoded together, so that the engine looks up their keys together.
 const GROUP_LINES_MAX: usize = 32;
 
 /// A socket that can be closed for writing only. Tests replace it.
@@ -133,7 +132,7 @@ impl<S: Socket> Connection<S> {
             Lingering { .. } => self.state = Closed,
             _ => {
                 self.read_bytes_left -= bytes.len();
-                self.input.append(bytes, self.line_bytes_max());
+                self.input.append(bytes);
             }
         }
     }
@@ -150,7 +149,7 @@ impl<S: Socket> Connection<S> {
             let count = if self.is_authenticated { GROUP_LINES_MAX } else { 1 };
             let lines = input.next_lines(count, self.line_bytes_max());
             if let Some(rest) = self.execute_lines(lines, executor) {
-                input.rewind(rest);
+                input.position = rest;
             }
         }
         input.discard_consumed();
@@ -235,13 +234,6 @@ impl<S: Socket> Connection<S> {
     pub(super) fn close_with(&mut self, reply: &Reply, ending: LineEnding) {
         encode_reply(reply, ending, &mut self.output);
         self.state = Closing;
-    }
-
-    /// Replies to `SHUTDOWN`.
-    pub(super) fn finish_shutdown(&mut self, reply: &Reply) {
-        if let AwaitingShutdown(ending) = self.state {
-            self.close_with(reply, ending);
-        }
     }
 
     /// Drops the input that has arrived, and closes a lingering connection.

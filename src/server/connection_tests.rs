@@ -231,7 +231,7 @@ fn shutdown_is_answered_last_and_ends_as_asked() {
     let mut connection = connection(&[b"PING\nSHUTDOWN\r\nPING\n"], false);
     assert_eq!(run(&mut connection), "PONG\n");
     assert_eq!(connection.state, AwaitingShutdown(LineEnding::CrLf));
-    connection.finish_shutdown(&Reply::Ok);
+    connection.close_with(&Reply::Ok, LineEnding::CrLf);
     connection.send(Instant::now());
     connection.stop_lingering(&mut [0; 1_000]);
     assert_eq!(connection.state, Closed);

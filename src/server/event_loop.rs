@@ -1,26 +1,25 @@
 //! The event loop: one thread serves all clients.
 //!
-//! One iteration: poll, accept, read, execute, commit, send. The order is the
-//! promise: all writes of an iteration share one commit, and no reply is sent
-//! before it, not even to a read, because the read may have seen a write.
+//! One iteration: poll, accept, read, execute, commit, send. All writes of an
+//! iteration share one commit. No reply is sent before it, not even to a read, because
+//! the read may have seen a write.
 //!
 //! A failed commit is fatal, because the state of the disk is unknown. None of
 //! the iteration's replies is sent, and the server stops with the error. The next
 //! start decides from what is on disk (`a_failed_sync_acknowledges_nothing`).
 //!
-//! After each iteration that wrote, the engine does one step of housekeeping, so that
-//! a server that is never idle reclaims space. While there is more to do, the next
-//! step follows after 1 ms: the engine may only be waiting for a background fsync,
-//! so the loop must not spin. A second after the last write the engine does one
-//! more step, and can record that everything is on disk. After that, an idle server
-//! is not woken (`an_idle_server_is_not_woken`).
+//! After each iteration that wrote, the engine does one step of housekeeping. While
+//! there is more to do, the next step follows after 1 ms, because the engine may be
+//! waiting for an fsync. A second after the last write it does one more step, and can
+//! record that everything is on disk. Then an idle server is not woken
+//! (`an_idle_server_is_not_woken`).
 
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::clients::Clients;
-use super::connection::ConnectionState;
+use super::connection::ConnectionState::{AwaitingShutdown, Closed};
 use super::execute::Executor;
 use super::listener::Listener;
 use super::shutdown::{Stop, shut_down};
@@ -28,6 +27,7 @@ use super::{Fsync, ServerOptions};
 use crate::engine::KvsEngine;
 use crate::error::Result;
 use crate::logger::error;
+use crate::poll::PollFd;
 
 /// Maximum age of an unsynced write under `everysec`, and time from the last write
 /// to the last step of housekeeping.
@@ -130,7 +130,7 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
             }
             // Requests that have arrived meanwhile share the fsync. The limit on what
             // is read from each client in an iteration ends this loop.
-            self.clients.poll_again()?;
+            self.clients.poll_active([PollFd::none(); 2], Some(Duration::ZERO))?;
         }
     }
 
@@ -169,14 +169,11 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
         self.clients.for_each_active(|client| {
             client.send(now);
             self.has_more |= client.can_execute();
-            match client.state {
-                ConnectionState::Closed => is_any_closed = true,
-                ConnectionState::AwaitingShutdown(_) => continues = false,
-                _ => {}
-            }
+            is_any_closed |= client.state == Closed;
+            continues &= !matches!(client.state, AwaitingShutdown(_));
         });
         if is_any_closed {
-            self.clients.retain(|state| state != ConnectionState::Closed);
+            self.clients.retain(|state| state != Closed);
             // A descriptor is free again.
             self.listener.paused_until = None;
             self.executor.counters.clients = self.clients.len() as u64;

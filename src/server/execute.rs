@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::ServerOptions;
+use super::{MESSAGES_MAX, ServerOptions};
 use crate::engine::KvsEngine;
 use crate::error::KvsError;
 use crate::logger::{RateLimit, error, trace};
@@ -18,8 +18,6 @@ use crate::protocol::{Code, Fault, HELP, Reply, Request};
 /// Maximum length of a line before `AUTH`. Without it, unknown peers could each
 /// fill as much memory as a trusted client.
 pub(super) const UNAUTHENTICATED_LINE_BYTES_MAX: usize = 1 << 10;
-/// Messages about failed requests in a second.
-const FAILURE_MESSAGES_MAX: u32 = 10;
 
 /// What clients must send with `AUTH` before other requests.
 #[derive(Clone)]
@@ -31,8 +29,7 @@ impl Secret {
         (!token.is_empty()).then(|| Secret(token.into_bytes()))
     }
 
-    /// Whether `token` is the secret. The time depends only on the length of
-    /// `token`, so it reveals nothing about the secret.
+    /// Whether `token` is the secret. The time depends only on the length of `token`.
     pub(super) fn matches(&self, token: &str) -> bool {
         let pairs = token.bytes().zip(self.0.iter().cycle());
         let differing = pairs.fold(0, |all, (a, b)| all | black_box(a ^ b));
@@ -88,7 +85,7 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
             started: Instant::now(),
             counters: Counters::default(),
             needs_commit: false,
-            log_limit: RateLimit::new(FAILURE_MESSAGES_MAX),
+            log_limit: RateLimit::new(MESSAGES_MAX),
             engine,
         }
     }

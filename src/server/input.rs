@@ -1,7 +1,7 @@
 //! The input of a client, split into lines and decoded.
 //!
 //! Lines are decoded in groups. A caller that cannot execute all of a group
-//! rewinds to the first line that is left.
+//! goes back to the first line that is left.
 //!
 //! Invariants:
 //! * `consumed <= scanned <= bytes.len()`. No byte is searched for a newline
@@ -17,10 +17,12 @@ use std::io::BufRead;
 
 use crate::protocol::{Code, Fault, LineEnding, Request, decode_beginning, decode_request};
 
+const INCOMPLETE: &str = "the input ended within this line, so it was not executed";
+
 /// A decoded line.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    /// Where it begins, for [`Input::rewind`].
+    /// Where it begins.
     pub(super) start: Position,
     pub(super) request: Result<Request<'a>, Fault>,
     pub(super) ending: LineEnding,
@@ -42,22 +44,15 @@ pub(super) struct Position {
 #[derive(Debug, Default)]
 pub(super) struct Input {
     bytes: Vec<u8>,
-    position: Position,
+    /// The start of a [`Line`] makes the next call return that line again.
+    pub(super) position: Position,
     pub(super) is_ended: bool,
 }
 
 impl Input {
-    /// Appends what was read from the socket. Nothing means that the input has
-    /// ended. `line_bytes_max` only bounds the capacity.
-    pub(super) fn append(&mut self, bytes: &[u8], line_bytes_max: usize) {
+    /// Appends what was read from the socket. Nothing means that the input has ended.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
         self.is_ended |= bytes.is_empty();
-        let needed = self.bytes.len() + bytes.len();
-        if needed > self.bytes.capacity() {
-            // Doubling keeps growth linear. More than a line and a read is never held.
-            let most = line_bytes_max.saturating_add(1 + bytes.len());
-            let capacity = self.bytes.capacity().saturating_mul(2).min(most).max(needed);
-            self.bytes.reserve_exact(capacity - self.bytes.len());
-        }
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -74,11 +69,6 @@ impl Input {
             lines.push(Line { start, request, ending });
         }
         lines
-    }
-
-    /// Returns to a position, so that the lines after it are returned again.
-    pub(super) fn rewind(&mut self, position: Position) {
-        self.position = position;
     }
 
     /// Removes the bytes that were consumed.
@@ -140,10 +130,7 @@ impl Position {
             _ if !is_ended => return None,
             Some(is_http) => long_line(is_http, limit),
             None if rest.is_empty() || rest == b"\r" => return None,
-            None => {
-                let message = "the input ended within this line, so it was not executed";
-                Fault::new(Code::Incomplete, message)
-            }
+            None => Fault::new(Code::Incomplete, INCOMPLETE),
         };
         Some((Err(fault), LineEnding::Lf))
     }
@@ -166,13 +153,10 @@ impl Position {
 
 /// The fault of a line over the limit.
 fn long_line(is_http: bool, limit: usize) -> Fault {
-    match is_http {
-        true => Fault::http(),
-        false => {
-            let message = format!("the line is longer than the limit of {limit} bytes");
-            Fault::new(Code::TooLong, message)
-        }
+    if is_http {
+        return Fault::http();
     }
+    Fault::new(Code::TooLong, format!("the line is longer than the limit of {limit} bytes"))
 }
 
 #[cfg(test)]

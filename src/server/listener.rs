@@ -26,8 +26,7 @@ const ACCEPTS_MAX: usize = 64;
 const REFUSED_MAX: usize = 64;
 /// File descriptors that are kept free for the store.
 const RESERVED_DESCRIPTORS: usize = 16;
-/// How long accepting pauses if no client leaves. Another process may have freed
-/// descriptors.
+/// How long accepting pauses if no client leaves.
 const PAUSE: Duration = Duration::from_millis(250);
 
 const IS_LINUX: bool = cfg!(target_os = "linux");

@@ -34,6 +34,9 @@ use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::protocol::LINE_BYTES_MAX;
 
+/// Messages about clients in a second, and about failed requests.
+const MESSAGES_MAX: u32 = 10;
+
 /// When an acknowledged write is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,16 +77,15 @@ impl FromStr for Fsync {
 /// A client takes at most this many bytes of memory:
 ///
 /// ```text
-/// line_bytes_max + read_bytes_max + 2 * (output_bytes_max + longest reply)
+/// 2 * (line_bytes_max + read_bytes_max + output_bytes_max + longest reply)
 /// ```
 ///
-/// The output counts twice, because sent bytes are removed only when they are the
-/// larger part. A value whose characters must all be escaped becomes six times as
-/// long. An idle client takes almost nothing.
+/// All counts twice, because buffers grow by doubling. A value whose characters must
+/// all be escaped becomes six times as long. An idle client takes almost nothing.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// When an acknowledged write is on disk.
+    /// When writes are fsynced.
     pub fsync: Fsync,
     /// Maximum length of a request line in bytes. A longer line is answered
     /// `ERR too-long`. Before `AUTH`, the maximum is 1 KiB.
@@ -92,11 +94,9 @@ pub struct ServerOptions {
     pub clients_max: usize,
     /// A client is not served while this many bytes of its replies wait to be sent.
     pub output_bytes_max: usize,
-    /// Maximum number of bytes that are read from a client in one iteration of the
-    /// event loop, so that none delays the others for long.
+    /// Maximum number of bytes that are read from a client in an iteration.
     pub read_bytes_max: usize,
-    /// What clients must send with `AUTH` first; `None` if they need not. It is not
-    /// encrypted.
+    /// What clients must send with `AUTH` first. It is not encrypted.
     pub secret: Option<Secret>,
     /// Whether `SHUTDOWN` is allowed.
     pub allows_shutdown: bool,

@@ -4,8 +4,7 @@
 //! [`StopHandle`] or a signal handler writes the byte.
 //!
 //! Shutdown syncs, sends the replies, closes the listener and the engine, and then
-//! replies to `SHUTDOWN`. So a client that has the reply finds port and directory
-//! free (`shutdown_is_answered_last`).
+//! replies to `SHUTDOWN`: port and directory are free (`shutdown_is_answered_last`).
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, Write};
@@ -31,7 +30,6 @@ const SIGTERM: c_int = 15;
 /// A file has reached its size limit. If it is ignored, the write fails instead.
 const SIGXFSZ: c_int = 25;
 const SIG_IGN: usize = 1;
-const SIG_ERR: usize = usize::MAX;
 
 /// What the first signal writes to; -1 before the handler is installed, and later.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -49,11 +47,7 @@ impl Stop {
         Stop { pipe: None }
     }
 
-    /// A handle that stops the server.
-    ///
-    /// # Errors
-    ///
-    /// If there are no file descriptors left.
+    /// A handle that stops the server. Fails if there are no file descriptors left.
     pub fn pair() -> io::Result<(StopHandle, Stop)> {
         let (write_end, read_end) = UnixStream::pair()?;
         write_end.set_nonblocking(true)?;
@@ -105,9 +99,8 @@ impl StopHandle {
     }
 }
 
-/// Sets the handler of a signal, and returns the previous one. (`sigaction` needs a
-/// struct that differs between C libraries. In glibc, musl and macOS, `signal` keeps
-/// the handler installed.)
+/// Sets the handler of a signal, and returns the previous one. (The struct of
+/// `sigaction` differs between C libraries. `signal` keeps the handler installed.)
 #[expect(unsafe_code, reason = "std has no signals")]
 fn set_handler(number: c_int, handler: usize) -> io::Result<usize> {
     unsafe extern "C" {
@@ -116,7 +109,7 @@ fn set_handler(number: c_int, handler: usize) -> io::Result<usize> {
     // SAFETY: the handler is `SIG_IGN` or a function with the type that `signal`
     // expects. It exists as long as the program, and is async-signal-safe.
     match unsafe { signal(number, handler) } {
-        SIG_ERR => Err(io::Error::last_os_error()),
+        usize::MAX => Err(io::Error::last_os_error()),
         previous => Ok(previous),
     }
 }
@@ -152,7 +145,11 @@ pub(super) fn shut_down<E: KvsEngine + ?Sized>(
     clients.retain(|state| matches!(state, AwaitingShutdown(_)));
     drop((listener, engine));
     let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
-    clients.iter_mut().for_each(|client| client.finish_shutdown(&reply));
+    for client in clients.iter_mut() {
+        if let AwaitingShutdown(ending) = client.state {
+            client.close_with(&reply, ending);
+        }
+    }
     send_all(&mut clients, buffer)?;
     synced
 }
