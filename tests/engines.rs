@@ -234,11 +234,13 @@ fn an_opened_store_has_the_same_counts() {
             step(&store, &mut model, &mut random);
         }
         let before = counts(&store);
-        let segments = store.stats().into_iter().find(|(name, _)| *name == "segments");
+        let segments = store.stats().into_iter().find(|(name, _)| *name == "segments").unwrap().1;
         drop(store);
         let is_segment = |name: &std::ffi::OsString| name.to_string_lossy().starts_with('0');
         let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        assert_eq!(segments, Some(("segments", names.filter(is_segment).count() as u64)));
+        // The checkpoint at the end may begin a segment.
+        let files = names.filter(is_segment).count() as u64;
+        assert!((segments..=segments + 1).contains(&files), "{files} files, {segments} segments");
         let store = KvStore::open_with(dir.path(), tiny()).unwrap();
         assert_eq!(counts(&store), before, "seed {seed}");
     }
