@@ -85,7 +85,19 @@ fn step(engine: &dyn KvsEngine, model: &mut BTreeMap<String, String>, random: &m
             (Ok(()), Some(_)) | (Err(KvsError::KeyNotFound), None) => {}
             (removed, modelled) => panic!("{removed:?} and {modelled:?}"),
         },
-        13..=17 => assert_eq!(engine.get(key.clone()).unwrap(), model.get(&key).cloned()),
+        13..=15 => assert_eq!(engine.get(key.clone()).unwrap(), model.get(&key).cloned()),
+        16..=17 => {
+            let keys = [&key, "key 3", "key 4"];
+            engine.prefetch(&keys);
+            for key in keys.into_iter().skip(random.below(2) as usize) {
+                if random.one_in(4) {
+                    let value = string(random, 3);
+                    engine.set("key 4".to_owned(), value.clone()).unwrap();
+                    model.insert("key 4".to_owned(), value);
+                }
+                assert_eq!(engine.get_str(key).unwrap(), model.get(key).cloned());
+            }
+        }
         18 if random.one_in(4) => {
             let (keys, count) = scan(engine, || {});
             assert!(count == model.len() && keys.iter().eq(model.keys()), "{keys:?}");

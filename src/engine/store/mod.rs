@@ -45,6 +45,7 @@ mod segment;
 mod sync;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -164,6 +165,9 @@ struct Inner<D: Fs> {
     index: Index,
     /// What records have done that the index does not know yet.
     updates: Vec<Update>,
+    /// Where the keys are that `prefetch` looked up last, in its order. Empty after the
+    /// next update.
+    prefetched: VecDeque<Option<Location>>,
     cache: Cache,
     compaction: Compaction<D>,
     /// Whether `maintain` has yet to make the last writes durable.
@@ -221,6 +225,7 @@ impl<D: Fs> KvStore<D> {
             log,
             index,
             updates: Vec::new(),
+            prefetched: VecDeque::new(),
             cache,
             compaction: Compaction::new(),
             is_active: false,
@@ -348,7 +353,11 @@ impl<D: Fs> Inner<D> {
     /// Applies the updates to the index, and counts live bytes. Returns the bytes that
     /// became dead.
     fn update_index(&mut self) -> u64 {
-        let Inner { index, updates, log, .. } = self;
+        let Inner { index, updates, log, prefetched, .. } = self;
+        if updates.is_empty() {
+            return 0;
+        }
+        prefetched.clear();
         let mut dead = 0;
         index.apply(updates, |new, old| {
             log.count_live(new, old);

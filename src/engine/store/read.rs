@@ -12,7 +12,7 @@
 
 use super::Inner;
 use super::fs::Fs;
-use super::index::Fingerprint;
+use super::index::{Fingerprint, Location};
 use super::record::{Position, Record, SEGMENT_HEADER_BYTES};
 use crate::engine::Page;
 use crate::error::{KvsError, Result};
@@ -29,21 +29,31 @@ impl<D: Fs> Inner<D> {
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<String>> {
         self.log.check()?;
         self.apply_updates();
-        let Some(location) = self.index.get(self.index.fingerprint(key)) else { return Ok(None) };
-        let (salt, bytes) = self.log.read(location, &mut self.cache)?;
-        match decode_value(bytes, salt, key) {
-            Ok(value) => Ok(Some(value)),
-            Err(reason) => Err(self.log.corrupt(location, reason)),
+        if let Some(location) = self.prefetched.pop_front().flatten() {
+            match self.value_at(location, key) {
+                Ok(value) => return Ok(Some(value)),
+                // The caller prefetched other keys.
+                Err(_) => self.prefetched.clear(),
+            }
         }
+        let Some(location) = self.index.get(self.index.fingerprint(key)) else { return Ok(None) };
+        self.value_at(location, key).map(Some)
     }
 
-    /// Loads what reads of these keys need into the processor's cache.
+    /// The value in the record at a location, which has to be one of this key.
+    fn value_at(&mut self, location: Location, key: &[u8]) -> Result<String> {
+        let (salt, bytes) = self.log.read(location, &mut self.cache)?;
+        decode_value(bytes, salt, key).map_err(|reason| self.log.corrupt(location, reason))
+    }
+
+    /// Looks these keys up, and loads their records into the processor's cache. Reads
+    /// of them that follow in this order need no other look-up.
     pub(super) fn prefetch(&mut self, keys: &[&str]) {
         self.apply_updates();
         let fingerprint = |key: &&str| self.index.fingerprint(key.as_bytes());
         let fingerprints: Vec<Fingerprint> = keys.iter().map(fingerprint).collect();
-        let locations = self.index.get_all(&fingerprints);
-        locations.into_iter().flatten().for_each(|location| self.cache.prefetch(location));
+        self.prefetched = self.index.get_all(&fingerprints).into();
+        self.prefetched.iter().flatten().for_each(|location| self.cache.prefetch(*location));
     }
 
     /// A page of a scan.
