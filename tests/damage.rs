@@ -358,7 +358,10 @@ fn bytes_behind_the_stated_length_are_no_records() {
 fn a_newer_format_is_no_damage() {
     let (files, _) = closed_store(80);
     let mut newer = files.clone();
-    newer.get_mut(segments(&files).last().unwrap()).unwrap()[8] = 3;
+    let bytes = newer.get_mut(segments(&files).last().unwrap()).unwrap();
+    // The version, and the checksum that goes with it.
+    bytes[8] = 3;
+    bytes[32] ^= 1;
     match open(&newer) {
         Err(error @ KvsError::OtherVersion { .. }) => {
             assert!(error.to_string().contains("format 3"), "{error}");

@@ -143,6 +143,20 @@ fn other_files_are_left_alone() {
     }
 }
 
+/// A name with a number far from those of the log is no torn tail.
+#[test]
+fn a_file_that_is_named_like_a_segment_is_not_removed() {
+    let parent = tempfile::tempdir().unwrap();
+    drop(open(parent.path()));
+    let notes = parent.path().join("20261128.kvs");
+    fs::write(&notes, "notes of the day").unwrap();
+    let opened = KvStore::open(parent.path()).map(drop);
+    assert!(matches!(opened, Err(KvsError::Corrupt { .. })), "{opened:?}");
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "notes of the day");
+    fs::remove_file(notes).unwrap();
+    open(parent.path());
+}
+
 /// A start that fails removes nothing, not even what it has created: another process
 /// may have opened it meanwhile.
 #[test]

@@ -179,16 +179,12 @@ fn every_byte_is_accounted_for() {
         let intact = fs::read(&path).unwrap();
         for at in (0..intact.len()).step_by(5) {
             change(&path, |bytes| bytes[at] ^= 1 << (at % 8));
-            if let Err(error) = KvStore::inspect(parent.path(), &mut Vec::new()) {
-                assert!(matches!(error, KvsError::OtherVersion { .. }), "{error:?}");
-            } else {
-                let (text, damaged) = inspect(parent.path());
-                assert_eq!(damaged, 1, "byte {at} of {}\n{text}", path.display());
-                let line = text.lines().find(|line| line.contains("DAMAGED")).unwrap();
-                let from: usize = line.trim().split(' ').next().unwrap().parse().unwrap();
-                let to = line.split(" up to ").nth(1).unwrap().split(':').next().unwrap();
-                assert!((from..to.parse().unwrap()).contains(&at), "byte {at}: {line}");
-            }
+            let (text, damaged) = inspect(parent.path());
+            assert_eq!(damaged, 1, "byte {at} of {}\n{text}", path.display());
+            let line = text.lines().find(|line| line.contains("DAMAGED")).unwrap();
+            let from: usize = line.trim().split(' ').next().unwrap().parse().unwrap();
+            let to = line.split(" up to ").nth(1).unwrap().split(':').next().unwrap();
+            assert!((from..to.parse().unwrap()).contains(&at), "byte {at}: {line}");
             fs::write(&path, &intact).unwrap();
         }
     }
@@ -218,6 +214,36 @@ fn export_saves_all_but_what_is_damaged() {
         store.set(key, value).unwrap();
     }
     assert_eq!(store.scan(None).unwrap().keys.len(), map.len());
+}
+
+/// Whatever keeps a store closed is a loss for export, too.
+#[test]
+fn export_reports_a_loss_where_opening_is_refused() {
+    type Damage = fn(&[PathBuf], &[PathBuf]);
+    let damages: [Damage; 4] = [
+        |paths, _| change(&paths[0], |bytes| bytes[20] ^= 1),
+        |paths, _| paths[1..].iter().rev().for_each(|path| fs::remove_file(path).unwrap()),
+        |paths, _| {
+            fs::remove_file(&paths[0]).unwrap();
+            change(paths.last().unwrap(), |bytes| bytes.extend_from_slice(b"torn"));
+        },
+        |paths, others| {
+            fs::copy(others.last().unwrap(), paths.last().unwrap()).unwrap();
+        },
+    ];
+    for (nth, damage) in damages.into_iter().enumerate() {
+        let [parent, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fill(parent.path());
+        fill(other.path());
+        damage(&segments(parent.path()), &segments(other.path()));
+        if nth == 1 {
+            change(&segments(parent.path())[0], |bytes| bytes[0] ^= 1);
+        }
+        let opened = KvStore::open(parent.path()).map(drop);
+        assert!(matches!(opened, Err(KvsError::Corrupt { .. })), "{nth}: {opened:?}");
+        let (_, reports, lost) = export(parent.path());
+        assert!(lost > 0 && !reports.concat().contains("never durable"), "{nth}: {reports:?}");
+    }
 }
 
 /// What a power failure tore off was never durable. Opening drops it, and export

@@ -2,14 +2,15 @@
 //!
 //! `src/engine/store/compaction.rs` states the bound.
 
-#[path = "simulation/random.rs"]
-mod random;
+mod simulation;
 
 use std::fs;
 use std::path::Path;
 
 use kvs::{KvStore, KvsEngine, Options};
-use random::Random;
+use simulation::disk::SimulatedDisk;
+use simulation::random::Random;
+use simulation::workload::DIRECTORY;
 
 /// Bytes of all files in a directory.
 fn size_of(directory: &Path) -> u64 {
@@ -146,6 +147,23 @@ fn restarts_do_not_fill_the_disk() {
             bounded.check(&format!("after {round} restarts"));
         }
         assert!(size_of(bounded.directory.path()) < 30 << 20);
+    }
+}
+
+/// A program that ends without closing the store leaves the removal of cleaned segments
+/// to the next opening.
+#[test]
+fn kills_do_not_fill_the_disk() {
+    for segment_bytes in [512, 4096] {
+        let mut disk = SimulatedDisk::new(1);
+        for _ in 0..1_000 {
+            let options = small(segment_bytes);
+            let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+            disk.set_job_polls(6);
+            store.set("key".to_owned(), "v".repeat(30)).unwrap();
+            disk = disk.after_kill();
+            assert!(disk.bytes() < 60_000, "{} bytes for one key", disk.bytes());
+        }
     }
 }
 

@@ -170,7 +170,7 @@ fn replay(directory: &Path, found: &[Found], report: &mut dyn FnMut(&str)) -> Re
         Ok(())
     })?;
     replay.apply();
-    let is_torn = replay.error.is_some() && replay.evidence.is_none();
+    let is_torn = replay.corruption(directory, found).is_none();
     if let Some(at) = missing_before(found, replay.cleaned) {
         damages.push((at, missing(found[0].number - at.segment)));
     }

@@ -134,12 +134,14 @@ impl SegmentHeader {
             Some(_) => return Err(HeaderError::Damaged("it does not start like a segment")),
             None => return Err(HeaderError::Damaged("the header is cut off")),
         };
-        // First, as another version may have another checksum.
         let version = read_u32(header, 8);
-        if version > VERSION {
+        let with_this_version = [&header[..8], &VERSION.to_le_bytes(), &header[12..32]].concat();
+        let is_intact = crc32c(0, &with_this_version) == read_u32(header, 32);
+        // A damaged version leaves the rest intact. Another version need not have this checksum.
+        if version > VERSION && !is_intact {
             return Err(HeaderError::Version(version));
         }
-        if crc32c(0, &header[..32]) != read_u32(header, 32) {
+        if version != VERSION || !is_intact {
             return Err(HeaderError::Damaged("the checksum of the header does not match"));
         }
         Ok(SegmentHeader {

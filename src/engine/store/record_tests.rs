@@ -113,6 +113,10 @@ fn lengths_are_checked_before_use() {
 fn a_newer_version_is_named() {
     let mut bytes = HEADER.encode();
     bytes[8] = 3;
+    // Only the version differs from an intact header.
+    assert!(matches!(SegmentHeader::decode(&bytes), Err(HeaderError::Damaged(_))));
+    let crc = crc32c(0, &bytes[..32]);
+    bytes[32..36].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Version(3)));
     // Whatever the rest of its header looks like.
     bytes[12..].fill(0xFF);

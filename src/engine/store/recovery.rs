@@ -10,8 +10,9 @@
 //! the disk, or a person, has changed what was on disk. That is *corruption*. A
 //! record behind the error decides. If it says that this part of the log had been
 //! on disk, by the flag *synced* or as a `Checkpoint`, it is corruption: the
-//! store does not open, and nothing is changed. Otherwise it is a torn tail: it
-//! is truncated, and later segments are removed.
+//! store does not open, and nothing is changed. So it is if the oldest segment has no
+//! header, or if a segment is missing before it. Otherwise it is a torn tail: it is
+//! truncated, and later segments are removed. Export asks for the same verdict.
 //!
 //! Then everything after the last position known to be on disk is written again
 //! and fsynced. After a failed fsync the page cache may show data that the disk
@@ -32,10 +33,10 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::directory::Directory;
+use super::directory::{Directory, segment_name};
 use super::fs::{Fs, FsFile, write_full};
 use super::index::{Index, Location, Update};
-use super::log::{Segments, random_u64};
+use super::log::{Segments, UNSYNCED_SEGMENTS_MAX, random_u64};
 use super::reader::{Finding, Found, find_segments, walk};
 use super::record::{Kind, Position, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::Segment;
@@ -63,8 +64,8 @@ pub(super) struct Replay<F> {
     ends_with_checkpoint: bool,
     /// The first error in the log: where it is, and what is wrong.
     pub(super) error: Option<(Position, String)>,
-    /// A record behind the error that says that this part of the log had been on disk.
-    pub(super) evidence: Option<Position>,
+    /// What shows that the error is no torn tail.
+    evidence: Option<String>,
 }
 
 /// Opens the segments of a directory. Creates the first one if there is none.
@@ -73,26 +74,23 @@ pub(super) fn recover<D: Fs>(directory: &Directory<D>) -> Result<(Segments<D::Fi
     let numbers = directory.segment_numbers()?.into_iter();
     let paths = numbers.map(|number| (number, directory.segment_path(number))).collect();
     let found = find_segments(paths, &open)?;
-    let Some(oldest) = found.first() else { return create_store(directory) };
-    let store = match &oldest.header {
-        Ok(header) => header.store,
-        Err(_) if found.len() == 1 && is_unfinished(oldest) => {
-            directory.remove(&oldest.path)?;
-            return create_store(directory);
-        }
-        Err(reason) => return Err(KvsError::corrupt(&oldest.path, 0, reason.clone())),
-    };
-    if let Some(Found { path, header: Err(reason), .. }) = found.iter().find(|it| it.is_foreign) {
-        return Err(KvsError::corrupt(path, 0, reason.clone()));
-    }
     let mut replay = Replay::new();
     walk(&found, &open, |at, finding| {
         replay.see(at, &finding);
         Ok(())
     })?;
     replay.apply();
-    replay.check(directory, oldest.number)?;
-    finish(directory, &found, store, replay)
+    if let Some(corruption) = replay.corruption(directory.path(), &found) {
+        return Err(corruption);
+    }
+    match found.first() {
+        Some(Found { header: Ok(header), .. }) => finish(directory, &found, header.store, replay),
+        Some(unfinished) => {
+            directory.remove(&unfinished.path)?;
+            create_store(directory)
+        }
+        None => create_store(directory),
+    }
 }
 
 /// Returns true if a segment may be the first one of a store whose creation was
@@ -133,6 +131,13 @@ impl<F> Replay<F> {
 
     /// Takes note of the next finding of a walk.
     pub(super) fn see(&mut self, at: Position, finding: &Finding<'_>) {
+        if let Finding::Missing(next) = finding {
+            self.error.get_or_insert_with(|| (at, "the segment is missing".to_owned()));
+            if next - at.segment > UNSYNCED_SEGMENTS_MAX + 1 {
+                let evidence = || format!("segment {next} is too far behind it for a torn tail");
+                self.evidence.get_or_insert_with(evidence);
+            }
+        }
         if let Some((error, _)) = &self.error {
             let is_evidence = match finding {
                 Finding::Record(record) => {
@@ -142,7 +147,10 @@ impl<F> Replay<F> {
                 _ => false,
             };
             if is_evidence {
-                self.evidence.get_or_insert(at);
+                let Position { segment, offset } = at;
+                let place = format!("segment {segment} says at byte {offset}");
+                let evidence = || format!("{place} that this part of the log had been on disk");
+                self.evidence.get_or_insert_with(evidence);
             }
             return;
         }
@@ -160,8 +168,7 @@ impl<F> Replay<F> {
             }
             Finding::Record(record) => self.record(record, at),
             Finding::Damaged { reason, .. } => self.error = Some((at, reason.clone())),
-            Finding::Missing(_) => self.error = Some((at, "the segment is missing".to_owned())),
-            Finding::Segment(_) | Finding::Unused => {}
+            Finding::Segment(_) | Finding::Missing(_) | Finding::Unused => {}
         }
     }
 
@@ -206,25 +213,30 @@ impl<F> Replay<F> {
         updates.clear();
     }
 
-    /// Fails if the error in the log is corruption, or segments are missing before the
-    /// oldest one.
-    fn check<D: Fs>(&self, directory: &Directory<D>, oldest: u32) -> Result<()> {
-        if let (Some((error, reason)), Some(evidence)) = (&self.error, self.evidence) {
-            let path = directory.segment_path(error.segment);
-            let Position { segment, offset } = evidence;
-            let reason = format!(
-                "{reason}, and segment {segment} says at byte {offset} that this part of the log \
-                 had been on disk; --inspect shows what is intact, and --export saves it"
-            );
-            return Err(KvsError::corrupt(&path, error.offset.into(), reason));
+    /// The error that keeps the store closed, if the log is corrupt.
+    pub(super) fn corruption(&self, directory: &Path, found: &[Found]) -> Option<KvsError> {
+        let oldest = found.first()?;
+        let is_unfinished = found.len() == 1 && is_unfinished(oldest);
+        for it in found.iter().filter(|it| it.is_foreign || it.number == oldest.number) {
+            if let (Err(reason), false) = (&it.header, is_unfinished) {
+                return Some(KvsError::corrupt(&it.path, 0, reason.clone()));
+            }
         }
+        let corrupt = |Position { segment, offset }, reason| {
+            let path = directory.join(segment_name(segment));
+            Some(KvsError::corrupt(&path, offset.into(), reason))
+        };
+        if let (Some((error, reason)), Some(evidence)) = (&self.error, &self.evidence) {
+            let hint = "--inspect shows what is intact, and --export saves it";
+            return corrupt(*error, format!("{reason}, and {evidence}; {hint}"));
+        }
+        let oldest = oldest.number;
         if oldest > self.cleaned.saturating_add(1) {
-            let path = directory.segment_path(oldest - 1);
-            let reason =
-                format!("the segment is missing; --export saves what segments from {oldest} hold");
-            return Err(KvsError::corrupt(&path, 0, reason));
+            let missing = Position { segment: oldest - 1, offset: 0 };
+            let hint = format!("--export saves what segments from {oldest} hold");
+            return corrupt(missing, format!("the segment is missing; {hint}"));
         }
-        Ok(())
+        None
     }
 }
 
@@ -235,7 +247,8 @@ fn finish<D: Fs>(
     store: u64,
     replay: Replay<D::File>,
 ) -> Result<(Segments<D::File>, Index)> {
-    let Replay { segments: mut older, index, synced, ends_with_checkpoint, error, .. } = replay;
+    let Replay { segments: mut older, index, synced, cleaned, ends_with_checkpoint, error, .. } =
+        replay;
     if let Some((Position { segment, offset }, reason)) = error {
         let path = directory.segment_path(segment);
         let path = path.display();
@@ -249,6 +262,12 @@ fn finish<D: Fs>(
         put_on_disk(directory, segment, synced)?;
     }
     directory.sync()?;
+    // Segments that were cleaned before a crash, but not removed.
+    while older.front().is_some_and(|oldest| oldest.number <= cleaned && oldest.live == 0) {
+        directory.remove(&older[0].path)?;
+        directory.sync()?;
+        older.pop_front();
+    }
     let Some(mut active) = older.pop_back() else {
         return Err(KvsError::corrupt(directory.path(), 0, "no segment is left"));
     };
