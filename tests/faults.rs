@@ -346,6 +346,45 @@ fn a_full_disk_can_be_emptied() {
     }
 }
 
+/// Cleaning copies a record that is longer than a segment, too.
+#[test]
+fn a_full_disk_can_be_emptied_around_a_long_value() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = tiny();
+    options.segment_bytes = 4096;
+    let open = || KvStore::open_on(disk.clone(), DIRECTORY, options.clone()).unwrap();
+    let store = open();
+    disk.set_fault(Some(Fault::Full { bytes: 200_000 }));
+    store.set("long".to_owned(), "v".repeat(30_000)).unwrap();
+    for key in fill(&store, 100) {
+        store.remove(key).unwrap();
+    }
+    while store.maintain().unwrap() {}
+    store.set("key".to_owned(), "v".repeat(30_000)).unwrap();
+    drop(store);
+    assert_eq!(open().get("long".to_owned()).unwrap().map(|value| value.len()), Some(30_000));
+}
+
+/// A sync in the background that has to wait for another one is not forgotten.
+#[test]
+fn a_background_sync_covers_all_that_was_written() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = tiny();
+    options.segment_bytes = 4096;
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+    disk.set_job_polls(3);
+    store.set("long".to_owned(), "v".repeat(5_000)).unwrap();
+    store.set("key".to_owned(), "value".to_owned()).unwrap();
+    store.sync_in_background().unwrap();
+    for _ in 0..10 {
+        store.flush().unwrap();
+    }
+    for _ in 0..20 {
+        let after = KvStore::open_on(disk.after_power_loss(), DIRECTORY, Options::default());
+        assert_eq!(get(&after.unwrap()).as_deref(), Some("value"));
+    }
+}
+
 /// One passing error in cleaning, of each kind and at each call, is tried again.
 #[test]
 fn a_passing_error_does_not_end_compaction() {

@@ -53,8 +53,8 @@ pub(super) const UNSYNCED_SEGMENTS_MAX: u32 = 4;
 /// Segments that are open for reading at a time: few beside the 1,024
 /// descriptors that a process commonly has.
 pub(super) const OPEN_FILES_MAX: usize = 128;
-/// The reserve is larger than a segment by this part of one and these bytes, for
-/// tombstones.
+/// The reserve is larger than the longest segment by this part of a segment and these
+/// bytes, for tombstones.
 const RESERVE_TOMBSTONES_PART: u64 = 8;
 const RESERVE_TOMBSTONES_BYTES: u64 = 4 << 10;
 
@@ -104,6 +104,8 @@ pub(super) struct Log<D: Fs> {
     pub(super) has_unsynced_name: bool,
     /// The fsync in the background, and what it covers.
     pub(super) sync_task: Option<(D::Task, Position)>,
+    /// Whether the active segment is to be fsynced in the background, too.
+    pub(super) is_sync_due: bool,
     /// Whether an fsync ended that only a `Checkpoint` can tell of.
     pub(super) is_checkpoint_due: bool,
     /// Fsyncs that were waited for.
@@ -135,6 +137,7 @@ impl<D: Fs> Log<D> {
             batch: Vec::new(),
             has_unsynced_name: false,
             sync_task: None,
+            is_sync_due: false,
             is_checkpoint_due: false,
             ends_with_checkpoint,
             syncs: 0,
@@ -264,7 +267,8 @@ impl<D: Fs> Log<D> {
     /// Makes the reserve whole.
     fn fill_reserve(&mut self) -> Result<()> {
         let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_PART + RESERVE_TOMBSTONES_BYTES;
-        let most = self.segment_bytes + tombstones;
+        let longest = self.segments_from(0).map(|segment| segment.len.into()).max();
+        let most = self.segment_bytes.max(longest.unwrap_or(0)) + tombstones;
         let filled = self.reserve.fill(&self.directory, most.min(self.total_bytes()));
         self.fail_if_moved(filled)
     }

@@ -6,8 +6,8 @@
 //! `reserve.kvs`. If a removal or cleaning finds the disk full, the file is
 //! emptied, and that space is theirs. Sets fail until the reserve is whole again.
 //!
-//! The reserve has the size of a segment, as cleaning one can need that, and some
-//! space for tombstones. It is never larger than the log. It is removed when the
+//! The reserve has the size of the longest segment, as cleaning one can need that, and
+//! some space for tombstones. It is never larger than the log. It is removed when the
 //! store is closed.
 //!
 //! Not here: when space is short ([`log`](super::log)).

@@ -42,6 +42,7 @@ impl<D: Fs> Log<D> {
             self.has_unsynced_name = false;
         }
         self.synced = self.end();
+        self.is_sync_due = false;
         self.is_checkpoint_due = false;
         Ok(())
     }
@@ -54,11 +55,14 @@ impl<D: Fs> Log<D> {
     }
 
     /// Starts an fsync in the background: of the full segments, and of the active
-    /// one if `with_active`. Only one runs at a time.
+    /// one if `with_active`. Only one runs at a time, so this one may have to wait for
+    /// a later call.
     pub(super) fn start_sync(&mut self, with_active: bool) {
+        self.is_sync_due |= with_active;
         if self.sync_task.is_some() || self.failed.is_some() {
             return;
         }
+        let with_active = std::mem::take(&mut self.is_sync_due);
         let active = self.active.number;
         let mut job = self.directory.job();
         let mut covered = self.synced;
