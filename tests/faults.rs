@@ -346,6 +346,44 @@ fn a_full_disk_can_be_emptied() {
     }
 }
 
+/// Tombstones leave the space that cleaning needs, whatever filled the disk.
+#[test]
+fn a_disk_that_overwrites_have_filled_can_be_emptied() {
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let disk = SimulatedDisk::new(seed);
+        let mut options = tiny();
+        options.segment_bytes = random.pick(&[4_096, 65_536]);
+        let (segment, value_len) = (options.segment_bytes as usize, random.pick(&[0, 20, 300]));
+        let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+        let bytes = segment * random.between(3, 8) + random.between(0, segment);
+        disk.set_fault(Some(Fault::Full { bytes }));
+        let mut keys = Vec::new();
+        while disk.bytes() < bytes / 2 {
+            keys.push(format!("first{}", keys.len()));
+            store.set(keys[keys.len() - 1].clone(), "v".repeat(value_len)).unwrap();
+        }
+        let mut failed = 0;
+        while failed < 300 {
+            let key = format!("key{}", random.below(60));
+            let value = "v".repeat(random.between(0, segment / 400));
+            match random.below(8) {
+                0 => match store.remove(key) {
+                    Ok(()) | Err(KvsError::KeyNotFound) => failed += 1,
+                    removed => panic!("{removed:?}"),
+                },
+                _ => failed += usize::from(store.set(key, value).is_err()),
+            }
+        }
+        for (nth, key) in keys.iter().enumerate() {
+            let removed = store.remove(key.clone());
+            assert!(removed.is_ok(), "seed {seed}, {nth} of {}: {removed:?}", keys.len());
+        }
+        while store.maintain().unwrap() {}
+        store.set("key".to_owned(), "v".repeat(segment)).unwrap();
+    }
+}
+
 /// Cleaning copies a record that is longer than a segment, too.
 #[test]
 fn a_full_disk_can_be_emptied_around_a_long_value() {

@@ -11,7 +11,9 @@
 
 mod simulation;
 
-use kvs::{KvStore, KvsEngine, Options};
+use std::time::Duration;
+
+use kvs::{KvStore, KvsEngine, KvsError, Options};
 use simulation::disk::SimulatedDisk;
 use simulation::workload::{DIRECTORY, End, Workload};
 use simulation::{for_each_seed, report};
@@ -129,4 +131,44 @@ fn what_was_cut_off_does_not_come_back_behind_newer_writes() {
         let is_right = again == found || again.as_deref() == Some("2");
         assert!(is_right, "seed {seed}: first {found:?}, then {again:?}");
     });
+}
+
+/// A store whose last write is behind a checkpoint of an fsync in the background.
+fn store_behind_a_checkpoint() -> (SimulatedDisk, KvStore<SimulatedDisk>) {
+    let disk = SimulatedDisk::new(1);
+    let mut options = Options::default();
+    options.segment_bytes = 4096;
+    options.idle_time = Duration::ZERO;
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+    disk.set_job_polls(2);
+    let set = |key: &str, value: &str| store.set(key.to_owned(), value.to_owned()).unwrap();
+    set("long", &"v".repeat(5_000));
+    ["b", "c", "d"].iter().for_each(|key| set(key, "1"));
+    set("key", "acknowledged");
+    (disk, store)
+}
+
+#[test]
+fn an_idle_store_has_everything_on_disk() {
+    let (disk, store) = store_behind_a_checkpoint();
+    for _ in 0..20 {
+        while store.maintain().unwrap() {}
+    }
+    for _ in 0..20 {
+        let after = KvStore::open_on(disk.after_power_loss(), DIRECTORY, Options::default());
+        assert!(after.unwrap().get("key".to_owned()).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_closed_store_knows_that_everything_was_on_disk() {
+    let (disk, store) = store_behind_a_checkpoint();
+    drop(store);
+    let mut files = disk.files();
+    let newest = files.values_mut().next_back().unwrap();
+    let at = newest.windows(12).position(|bytes| bytes == b"acknowledged").unwrap();
+    newest[at] ^= 1;
+    let disk = SimulatedDisk::from_files(&files);
+    let opened = KvStore::open_on(disk, DIRECTORY, Options::default()).map(drop);
+    assert!(matches!(opened, Err(KvsError::Corrupt { .. })), "{opened:?}");
 }

@@ -37,7 +37,9 @@ use super::fs::{Fs, Task};
 use super::index::{Fingerprint, Location};
 use super::log::Space;
 use super::reader::Reader;
-use super::record::{CHECKPOINT_BYTES_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::record::{
+    CHECKPOINT_BYTES_MAX, CLEANED_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES,
+};
 use super::record::{Kind, Position};
 use crate::error::{KvsError, Result};
 use crate::logger;
@@ -62,7 +64,7 @@ const SHORT_OF_SPACE_PART: u64 = 16;
 /// .. and what each segment has beside sets and removes: its header, the last
 /// checkpoint, and a `Cleaned` record. Cleaning does not give that back.
 const SEGMENT_OVERHEAD_BYTES: u64 =
-    (SEGMENT_HEADER_BYTES + CHECKPOINT_BYTES_MAX + RECORD_HEADER_BYTES + 4) as u64;
+    (SEGMENT_HEADER_BYTES + CHECKPOINT_BYTES_MAX + CLEANED_BYTES) as u64;
 
 /// Cleaned segments that may wait for their removal before the caller waits too.
 const CLEANED_MAX: usize = 8;
@@ -160,8 +162,9 @@ impl<D: Fs> Inner<D> {
         let overhead = SEGMENT_OVERHEAD_BYTES * self.log.segment_count() as u64;
         let oldest = self.log.older.get(self.compaction.cleaned.len()).unwrap_or(&self.log.active);
         dead >= self.options.segment_bytes / SHORT_OF_SPACE_PART + overhead
-            && oldest.live + 2 * SEGMENT_OVERHEAD_BYTES
-                <= self.log.reserve.left(self.log.total_bytes())
+            && (oldest.live == 0
+                || oldest.live + 2 * SEGMENT_OVERHEAD_BYTES
+                    <= self.log.reserve.left(self.log.total_bytes()))
     }
 
     /// Cleans what is owed, at most one call's share. Everything staged is written.
@@ -171,7 +174,9 @@ impl<D: Fs> Inner<D> {
     /// Only fatal ones. Others end the step and are tried again.
     pub(super) fn clean_owed(&mut self) -> Result<()> {
         if self.log.is_space_short() {
-            self.compaction.owe(CALL_BYTES_MAX);
+            self.apply_updates();
+            // The whole segment at once: no tombstone takes the space that its copies need.
+            return self.clean_segment();
         }
         if self.compaction.owed < STEP_BYTES as u64 {
             return Ok(());
@@ -299,7 +304,7 @@ impl<D: Fs> Inner<D> {
             self.log.sync()?;
         }
         self.end_removal(is_short || self.compaction.cleaned.len() > CLEANED_MAX)?;
-        if self.compaction.removal.is_some() || self.compaction.is_waiting() {
+        if self.compaction.removal.is_some() || self.compaction.is_waiting() && !is_short {
             return Ok(());
         }
         let (synced, cleaned) = (self.log.synced, &self.compaction.cleaned);
@@ -318,7 +323,8 @@ impl<D: Fs> Inner<D> {
         let Some((task, count)) = &mut self.compaction.removal else { return Ok(()) };
         let (Some(result), count) = (task.result(wait), *count) else { return Ok(()) };
         self.compaction.removal = None;
-        let removed = result.map_err(KvsError::io("cannot remove cleaned segments"));
+        let removed = result
+            .map_err(KvsError::cannot("remove cleaned segments in", self.log.directory.path()));
         if let Err(error) = self.log.fail_if_moved(removed) {
             self.log.check()?;
             self.compaction.note_error(&error);
@@ -329,8 +335,8 @@ impl<D: Fs> Inner<D> {
         Ok(())
     }
 
-    /// Cleans at least one segment, if compaction is due, when a store is opened.
-    pub(super) fn clean_at_open(&mut self) -> Result<()> {
+    /// Cleans at least one segment, if compaction is due.
+    pub(super) fn clean_segment(&mut self) -> Result<()> {
         let count = self.compaction.cleaned.len();
         while self.compaction.cleaned.len() == count && self.is_compaction_due() {
             self.clean_up_to(CALL_BYTES_MAX)?;

@@ -38,7 +38,9 @@ use super::directory::Directory;
 use super::fs::Fs;
 use super::index::Location;
 use super::reader::Reader;
-use super::record::{self, CHECKPOINT_BYTES_MAX, Kind, Position, SEGMENT_HEADER_BYTES};
+use super::record::{
+    self, CHECKPOINT_BYTES_MAX, CLEANED_BYTES, Kind, Position, SEGMENT_HEADER_BYTES,
+};
 use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
 use super::reserve::Reserve;
 use super::segment::{PREALLOCATE_BYTES, Segment};
@@ -75,7 +77,7 @@ pub(super) struct Segments<F> {
     pub(super) older: VecDeque<Segment<F>>,
     /// The newest segment, to which records are appended. Its file is open.
     pub(super) active: Segment<F>,
-    /// Whether the last record is a `Checkpoint`.
+    /// Whether the last record is a `Checkpoint` of all that is before it.
     pub(super) ends_with_checkpoint: bool,
 }
 
@@ -196,10 +198,12 @@ impl<D: Fs> Log<D> {
         space: Space,
     ) -> Result<Location> {
         let len = RECORD_HEADER_BYTES + key.len() + value.len();
-        self.ensure_space(len, space)?;
-        let Position { segment, offset } = self.staged_end();
+        // A tombstone leaves space for the record that says what was cleaned.
+        let spare = if kind == Kind::Remove { CLEANED_BYTES } else { 0 };
+        self.ensure_space(len + spare, space)?;
+        let at @ Position { segment, offset } = self.staged_end();
         self.encode(kind, key, value);
-        self.ends_with_checkpoint = kind == Kind::Checkpoint;
+        self.ends_with_checkpoint = kind == Kind::Checkpoint && self.synced == at;
         Ok(Location { segment, offset, len: len as u32 })
     }
 
@@ -216,13 +220,15 @@ impl<D: Fs> Log<D> {
             self.write()?;
         }
         let start = u64::from(self.staged_end().offset);
-        if start >= self.segment_bytes {
+        let end = start + (len + CHECKPOINT_BYTES_MAX) as u64;
+        let is_empty = start == SEGMENT_HEADER_BYTES as u64;
+        // Only a record that is longer than a segment gets a longer segment, of its own.
+        if end > self.segment_bytes && !is_empty {
             return self.rotate(len, space);
         }
         if space == Space::Shared && self.is_space_short() {
             self.fill_reserve()?;
         }
-        let end = start + (len + CHECKPOINT_BYTES_MAX) as u64;
         if end <= self.active.allocated {
             return Ok(());
         }
@@ -230,8 +236,7 @@ impl<D: Fs> Log<D> {
         match self.with_space(space, |log| log.active.preallocate(end, chunk)) {
             // A limit on the size of files. The next file has room for it.
             Err(KvsError::Io { source, .. })
-                if source.kind() == ErrorKind::FileTooLarge
-                    && start > SEGMENT_HEADER_BYTES as u64 =>
+                if source.kind() == ErrorKind::FileTooLarge && !is_empty =>
             {
                 self.rotate(len, space)
             }
@@ -297,13 +302,14 @@ impl<D: Fs> Log<D> {
         // The store may have been opened with a segment that was full already.
         let end = previous_len.into();
         self.with_space(space, |log| log.active.preallocate(end, end))?;
+        // Before the next segment needs space.
+        if let Err(error) = self.active.trim(previous_len) {
+            logger::warn!("{} keeps unused space: {error}", self.active.path.display());
+        }
         let next = self.with_space(space, |log| log.create_segment(&header, len))?;
         self.encode(Kind::Checkpoint, &self.synced.encode(), &salt.to_le_bytes());
         self.write()?;
-        let mut full = std::mem::replace(&mut self.active, next);
-        if let Err(error) = full.trim() {
-            logger::warn!("{} keeps unused space: {error}", full.path.display());
-        }
+        let full = std::mem::replace(&mut self.active, next);
         self.older_bytes += u64::from(full.len);
         self.opened.push_back(full.number);
         self.older.push_back(full);

@@ -231,7 +231,7 @@ impl<D: Fs> KvStore<D> {
             is_active: false,
             idle_since: None,
         };
-        inner.clean_at_open()?;
+        inner.clean_segment()?;
         // Recovery has put everything on disk.
         if !inner.log.is_empty() && !inner.log.ends_with_checkpoint {
             inner.log.write_checkpoint()?;

@@ -70,6 +70,8 @@ pub(super) const SEGMENT_HEADER_BYTES: usize = 36;
 pub(super) const RECORD_HEADER_BYTES: usize = 16;
 /// Bytes of a `Checkpoint` at the most: a position and a salt.
 pub(super) const CHECKPOINT_BYTES_MAX: usize = RECORD_HEADER_BYTES + 12;
+/// Bytes of a `Cleaned` record.
+pub(super) const CLEANED_BYTES: usize = RECORD_HEADER_BYTES + 4;
 /// The flag *synced*.
 const SYNCED: u8 = 0x80;
 

@@ -60,7 +60,7 @@ pub(super) struct Replay<F> {
     synced: Position,
     /// The newest segment that a `Cleaned` record names.
     pub(super) cleaned: u32,
-    /// Whether the last record is a `Checkpoint` that ends no segment.
+    /// Whether the last record is a `Checkpoint` of all that is before it.
     ends_with_checkpoint: bool,
     /// The first error in the log: where it is, and what is wrong.
     pub(super) error: Option<(Position, String)>,
@@ -182,7 +182,7 @@ impl<F> Replay<F> {
         if let Some(segment) = self.segments.back_mut() {
             segment.len = offset + len;
         }
-        self.ends_with_checkpoint = record.kind == Kind::Checkpoint && record.next_salt().is_none();
+        self.ends_with_checkpoint = record.checkpoint() == Some(at);
         match record.kind {
             Kind::Set => {
                 let location = Location { segment, offset, len };
@@ -286,7 +286,7 @@ fn put_on_disk<D: Fs>(
         return Ok(());
     }
     segment.file = Some(Arc::new(directory.open_file(&segment.path)?));
-    segment.trim()?;
+    segment.trim(segment.len)?;
     let synced_len = match segment.number.cmp(&synced.segment) {
         Ordering::Less => segment.len,
         Ordering::Equal => synced.offset,

@@ -97,12 +97,13 @@ impl<F: FsFile> Segment<F> {
         Ok(())
     }
 
-    /// Gives preallocated space back.
-    pub(super) fn trim(&mut self) -> Result<()> {
-        if self.allocated > self.len.into() {
-            let trimmed = self.file()?.truncate(self.len.into());
-            trimmed.map_err(KvsError::cannot_at("truncate", &self.path, self.len.into()))?;
-            self.allocated = self.len.into();
+    /// Gives preallocated space from `end` on back.
+    pub(super) fn trim(&mut self, end: u32) -> Result<()> {
+        let end = u64::from(end);
+        if self.allocated > end {
+            let trimmed = self.file()?.truncate(end);
+            trimmed.map_err(KvsError::cannot_at("truncate", &self.path, end))?;
+            self.allocated = end;
         }
         Ok(())
     }

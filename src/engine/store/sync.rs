@@ -82,7 +82,7 @@ impl<D: Fs> Log<D> {
         let Some((task, covered)) = &mut self.sync_task else { return Ok(()) };
         let (Some(result), covered) = (task.result(wait), *covered) else { return Ok(()) };
         self.sync_task = None;
-        self.fail(result.map_err(KvsError::io("cannot fsync in the background")))?;
+        self.fail(result.map_err(KvsError::cannot("fsync segments in", self.directory.path())))?;
         self.synced = self.synced.max(covered);
         self.is_checkpoint_due = self.synced < self.staged_end();
         Ok(())
@@ -107,7 +107,7 @@ impl<D: Fs> Log<D> {
         }
         self.reserve.remove(&self.directory)?;
         let is_trimmed = self.active.allocated == u64::from(self.active.len);
-        self.active.trim()?;
+        self.active.trim(self.active.len)?;
         if self.synced == self.end() && is_trimmed { Ok(()) } else { self.active.sync() }
     }
 }
