@@ -152,8 +152,8 @@ fn a_slow_disk_bounds_what_is_unsynced() {
             waited_at.push(lengths(&disk).len());
         }
     }
-    assert!(waited_at.windows(2).all(|pair| pair[1] - pair[0] <= 4), "{waited_at:?}");
-    assert!(waited_at.len() > 10);
+    assert!(waited_at.windows(2).all(|pair| pair[1] - pair[0] <= 8), "{waited_at:?}");
+    assert!(waited_at.len() > 3);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod simulation;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use kvs::{KvStore, KvsEngine, Options};
 use simulation::disk::SimulatedDisk;
@@ -205,7 +206,9 @@ fn removing_large_values_gives_their_space_back() {
 
 #[test]
 fn removing_everything_gives_all_space_back() {
-    let bounded = Bounded::new(Options::default());
+    let mut options = Options::default();
+    options.idle_time = Duration::ZERO;
+    let bounded = Bounded::new(options);
     (0..40_000).for_each(|key| bounded.set(key, 100));
     for key in 0..40_000 {
         bounded.store().remove(format!("key{key:06}")).unwrap();

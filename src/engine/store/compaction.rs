@@ -143,9 +143,10 @@ impl<D: Fs> Inner<D> {
         self.kept_bytes().saturating_sub(self.log.live_bytes)
     }
 
-    /// Returns true if there are so many dead bytes that segments are cleaned. All
-    /// updates are applied.
-    pub(super) fn is_compaction_due(&self) -> bool {
+    /// Returns true if there are so many dead bytes that segments are cleaned. The
+    /// active one ends before it is full only if the store is idle, as more segments
+    /// need more fsyncs. All updates are applied.
+    pub(super) fn is_compaction_due(&self, is_idle: bool) -> bool {
         if self.compaction.ended {
             return false;
         }
@@ -153,7 +154,8 @@ impl<D: Fs> Inner<D> {
         if self.log.is_space_short() {
             return self.is_cleaning_possible(dead);
         }
-        dead >= self.options.compact_threshold_bytes.max(self.kept_bytes() / 2)
+        (is_idle || self.log.older.len() > self.compaction.cleaned.len())
+            && dead >= self.options.compact_threshold_bytes.max(self.kept_bytes() / 2)
     }
 
     /// Returns true if cleaning gives space back while space is short: if enough is
@@ -182,22 +184,22 @@ impl<D: Fs> Inner<D> {
             return Ok(());
         }
         self.apply_updates();
-        if !self.is_compaction_due() {
+        if !self.is_compaction_due(false) {
             self.compaction.owed = 0;
             return Ok(());
         }
-        self.clean_up_to(self.compaction.owed.min(CALL_BYTES_MAX))
+        self.clean_up_to(self.compaction.owed.min(CALL_BYTES_MAX), false)
     }
 
     /// Cleans until `budget` bytes are read or copied, or compaction is not due. All
     /// updates are applied.
-    fn clean_up_to(&mut self, budget: u64) -> Result<()> {
+    fn clean_up_to(&mut self, budget: u64, is_idle: bool) -> Result<()> {
         if self.compaction.is_waiting() {
             return Ok(());
         }
         self.compaction.retry = None;
         let mut work = 0;
-        while work < budget && self.is_compaction_due() {
+        while work < budget && self.is_compaction_due(is_idle) {
             match self.clean_step() {
                 Ok(count) => work += count,
                 Err(error) => {
@@ -338,8 +340,8 @@ impl<D: Fs> Inner<D> {
     /// Cleans at least one segment, if compaction is due.
     pub(super) fn clean_segment(&mut self) -> Result<()> {
         let count = self.compaction.cleaned.len();
-        while self.compaction.cleaned.len() == count && self.is_compaction_due() {
-            self.clean_up_to(CALL_BYTES_MAX)?;
+        while self.compaction.cleaned.len() == count && self.is_compaction_due(true) {
+            self.clean_up_to(CALL_BYTES_MAX, true)?;
             if self.compaction.retry.is_some() {
                 break;
             }
@@ -353,8 +355,8 @@ impl<D: Fs> Inner<D> {
             return Ok(false);
         }
         self.apply_updates();
-        if self.is_compaction_due() {
-            self.clean_up_to(MAINTAIN_BYTES)?;
+        if self.is_compaction_due(!self.is_active) {
+            self.clean_up_to(MAINTAIN_BYTES, !self.is_active)?;
             self.remove_cleaned()?;
             return Ok(true);
         }

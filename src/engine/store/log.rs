@@ -51,7 +51,7 @@ use crate::logger;
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Full segments that may wait for their fsync. A writer that outruns the disk
 /// waits for it then.
-pub(super) const UNSYNCED_SEGMENTS_MAX: u32 = 4;
+pub(super) const UNSYNCED_SEGMENTS_MAX: u32 = 8;
 /// Segments that are open for reading at a time: few beside the 1,024
 /// descriptors that a process commonly has.
 pub(super) const OPEN_FILES_MAX: usize = 128;

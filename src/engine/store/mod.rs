@@ -277,7 +277,7 @@ impl<D: Fs> KvsEngine for KvStore<D> {
             ("live_bytes", inner.log.live_bytes),
             ("dead_bytes", inner.dead_bytes()),
             ("segments", inner.log.segment_count() as u64),
-            ("compacting", u64::from(inner.is_compaction_due())),
+            ("compacting", u64::from(inner.is_compaction_due(true))),
             ("syncs", inner.log.syncs),
         ]
     }
@@ -405,7 +405,7 @@ impl<D: Fs> Inner<D> {
             self.log.write_checkpoint()?;
         }
         self.is_active = false;
-        Ok(false)
+        Ok(self.is_compaction_due(true))
     }
 
     /// Makes everything durable, and removes what is cleaned.
