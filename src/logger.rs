@@ -77,9 +77,14 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
     write_to(&mut std::io::stderr(), level, &message.to_string(), &mut dropped);
 }
 
-fn write_to(out: &mut (impl Write + AsRawFd), level: Level, message: &str, dropped: &mut u64) {
+/// Whether a stream takes a message without waiting.
+pub fn is_writable(out: &impl AsRawFd) -> bool {
     let mut fds = [PollFd::new(out.as_raw_fd(), false, true)];
-    if poll::wait(&mut fds, Some(Duration::ZERO)).is_err() || !fds[0].is_writable() {
+    poll::wait(&mut fds, Some(Duration::ZERO)).is_ok() && fds[0].is_writable()
+}
+
+fn write_to(out: &mut (impl Write + AsRawFd), level: Level, message: &str, dropped: &mut u64) {
+    if !is_writable(out) {
         *dropped += 1;
         return;
     }
@@ -157,15 +162,21 @@ impl RateLimit {
         RateLimit { max, left: max, second: Instant::now() }
     }
 
-    /// Calls `log`, unless there were too many messages.
-    pub fn run(&mut self, log: impl FnOnce()) {
+    /// Writes a message if its level is shown, unless there were too many.
+    pub fn write(&mut self, level: Level, message: fmt::Arguments<'_>) {
+        if is_shown(level) && self.take() {
+            write(level, message);
+        }
+    }
+
+    /// Counts a message. Returns false if there were too many.
+    fn take(&mut self) -> bool {
         if self.second.elapsed() >= Duration::from_secs(1) {
             (self.left, self.second) = (self.max, Instant::now());
         }
-        if self.left > 0 {
-            self.left -= 1;
-            log();
-        }
+        let is_left = self.left > 0;
+        self.left -= u32::from(is_left);
+        is_left
     }
 }
 

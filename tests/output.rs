@@ -1,9 +1,10 @@
-//! Output of the programs to a closed pipe and to a full disk.
+//! Output of the programs to a closed pipe, to a full one, and to a full disk.
 
 mod support;
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -56,4 +57,19 @@ fn a_closed_stdout_is_no_error() {
     child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// A server that fails ends, also if its last message cannot be written.
+#[test]
+fn a_full_stderr_does_not_keep_a_server_from_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("00000001.kvs"), "x".repeat(100)).unwrap();
+    let (mut stderr, _unread) = UnixStream::pair().unwrap();
+    stderr.set_nonblocking(true).unwrap();
+    while stderr.write(&[0; 1024]).is_ok() {}
+    stderr.set_nonblocking(false).unwrap();
+    let mut command = server_command();
+    command.args(["--addr", "127.0.0.1:0", "--dir"]).arg(dir.path());
+    let status = command.stderr(std::os::fd::OwnedFd::from(stderr)).status().unwrap();
+    assert_eq!(status.code(), Some(1));
 }

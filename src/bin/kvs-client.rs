@@ -90,7 +90,7 @@ struct Line {
 }
 
 fn main() -> ExitCode {
-    common::exit(run())
+    common::exit(run(), true)
 }
 
 fn run() -> Result<(), Failure> {

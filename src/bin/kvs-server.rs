@@ -82,7 +82,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
-    common::exit(run())
+    common::exit(run(), false)
 }
 
 fn run() -> Result<(), Failure> {

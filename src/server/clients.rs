@@ -1,8 +1,9 @@
 //! The connected clients, and which of them are polled.
 //!
 //! The cost of `poll` grows with the number of descriptors. So most polls include only
-//! *active* clients: those that were ready in the last 100 ms, or have something to do.
-//! All are polled every 10 ms, so the first request of an idle client may wait as long.
+//! *active* clients: those that were ready in the last second, or have something to do.
+//! All are polled every millisecond, so the first request of an idle client may wait as
+//! long.
 //!
 //! Invariants:
 //! * An idle client that is ready becomes active within [`FULL_POLL_INTERVAL`]
@@ -16,13 +17,13 @@ use std::time::{Duration, Instant};
 use super::MESSAGES_MAX;
 use super::connection::{Connection, ConnectionState};
 use crate::error::{KvsError, Result};
-use crate::logger::{RateLimit, debug};
+use crate::logger::{Level, RateLimit};
 use crate::poll::{self, PollFd};
 
 /// How often all clients are polled while some are active.
-const FULL_POLL_INTERVAL: Duration = Duration::from_millis(10);
+const FULL_POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a client stays active after it was ready.
-const ACTIVE_TIME: Duration = Duration::from_millis(100);
+const ACTIVE_TIME: Duration = Duration::from_secs(1);
 
 /// A connected client.
 pub(super) type Client = Connection<TcpStream>;
@@ -108,7 +109,7 @@ impl Clients {
     /// Removes the clients for which `stays` is false.
     pub(super) fn retain(&mut self, stays: impl Fn(ConnectionState) -> bool) {
         for client in self.all.extract_if(.., |client| !stays(client.state)) {
-            self.log_limit.run(|| debug!("{}: disconnected", client.peer));
+            self.log_limit.write(Level::Debug, format_args!("{}: disconnected", client.peer));
         }
         // The indexes have changed. The next poll, of all clients, updates them.
         self.activate_all();

@@ -10,7 +10,8 @@
 //!   wait to be sent. So the buffers are bounded
 //!   (`a_client_that_does_not_read_is_not_read`).
 //! * In one iteration a connection is read at most `read_bytes_max` bytes. This
-//!   limit makes the event loop fair (`an_iteration_reads_a_limited_share`).
+//!   limit makes the event loop fair (`an_iteration_reads_a_limited_share`). It
+//!   executes one `SCAN` (`an_iteration_executes_one_scan`).
 //! * Every byte of a reply is sent exactly once (`a_slow_socket_gets_every_byte_once`).
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,7 +21,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
-use super::execute::{Action, Executor, UNAUTHENTICATED_LINE_BYTES_MAX};
+use super::execute::{Action, Executor, UNAUTHENTICATED_BYTES_MAX};
 use super::input::{Input, Line, Position};
 use crate::engine::KvsEngine;
 use crate::poll::PollFd;
@@ -79,6 +80,9 @@ pub(super) struct Connection<S> {
     last_ready: Instant,
     /// Bytes that may still be read in this iteration.
     read_bytes_left: usize,
+    /// Whether a `SCAN` was executed in this iteration. It reads much of the log for a
+    /// short line, so the next lines wait for the next iteration.
+    has_scanned: bool,
     is_authenticated: bool,
     pub(super) state: ConnectionState,
 }
@@ -95,6 +99,7 @@ impl<S: Socket> Connection<S> {
             is_readable: false,
             last_ready: Instant::now(),
             read_bytes_left: options.read_bytes_max,
+            has_scanned: false,
             is_authenticated: options.secret.is_none(),
             state: Open,
             options: Rc::clone(options),
@@ -147,7 +152,7 @@ impl<S: Socket> Connection<S> {
         while input.is_pending() && self.may_execute() {
             // `AUTH` changes the limit for the lines after it.
             let count = if self.is_authenticated { GROUP_LINES_MAX } else { 1 };
-            let lines = input.next_lines(count, self.line_bytes_max());
+            let lines = input.next_lines(count, self.limit(self.options.line_bytes_max));
             if let Some(rest) = self.execute_lines(lines, executor) {
                 input.position = rest;
             }
@@ -178,6 +183,7 @@ impl<S: Socket> Connection<S> {
             if !self.may_execute() {
                 return Some(start);
             }
+            self.has_scanned = matches!(request, Ok(Request::Scan { .. }));
             let action = match request {
                 Ok(request) => executor.execute(request, self.peer, &mut self.is_authenticated),
                 // Lines after it are ignored: a web page must not control the server.
@@ -195,7 +201,7 @@ impl<S: Socket> Connection<S> {
 
     /// Sends replies, and closes if that is due. Ends the iteration.
     pub(super) fn send(&mut self, now: Instant) {
-        self.read_bytes_left = self.options.read_bytes_max;
+        (self.read_bytes_left, self.has_scanned) = (self.options.read_bytes_max, false);
         if !self.is_blocked && self.unsent() > 0 {
             self.write_output();
         }
@@ -253,8 +259,7 @@ impl<S: Socket> Connection<S> {
         if matches!(self.state, Lingering { until, .. } if until <= now) {
             self.state = Closed;
         }
-        let is_busy =
-            self.can_execute() || matches!(self.state, Closing | Lingering { .. } | Closed);
+        let is_busy = self.can_execute() || matches!(self.state, Lingering { .. } | Closed);
         let is_active = is_busy || now.duration_since(self.last_ready) < active_time;
         if !is_active {
             self.input.free_unused();
@@ -263,10 +268,9 @@ impl<S: Socket> Connection<S> {
         is_active
     }
 
-    /// Maximum length of a line.
-    fn line_bytes_max(&self) -> usize {
-        let max = if self.is_authenticated { usize::MAX } else { UNAUTHENTICATED_LINE_BYTES_MAX };
-        self.options.line_bytes_max.min(max)
+    /// A limit, which is lower before `AUTH`.
+    fn limit(&self, max: usize) -> usize {
+        if self.is_authenticated { max } else { max.min(UNAUTHENTICATED_BYTES_MAX) }
     }
 
     /// Bytes of replies that wait to be sent.
@@ -276,7 +280,8 @@ impl<S: Socket> Connection<S> {
 
     /// Whether a line may be executed.
     fn may_execute(&self) -> bool {
-        self.state == Open && self.unsent() < self.options.output_bytes_max
+        let is_below = self.unsent() < self.limit(self.options.output_bytes_max);
+        self.state == Open && is_below && !self.has_scanned
     }
 
     /// Whether there may be a line to execute, or the end of the input to handle.

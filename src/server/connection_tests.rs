@@ -215,10 +215,36 @@ fn an_iteration_reads_a_limited_share() {
 }
 
 #[test]
+fn an_iteration_executes_one_scan() {
+    let mut connection = connection(&[&b"PING\nSCAN\n".repeat(40)], false);
+    let mut executor = executor(&connection);
+    connection.is_readable = true;
+    connection.read(&mut [0; 1_000]);
+    for requests in [2, 4, 6] {
+        connection.execute(&mut executor);
+        connection.execute(&mut executor);
+        assert_eq!(executor.counters.requests, requests);
+        assert!(!connection.can_execute());
+        connection.send(Instant::now());
+        assert!(connection.can_execute());
+    }
+}
+
+#[test]
+fn unsent_replies_before_auth_are_short() {
+    let secret = crate::Secret::new("s".to_owned());
+    let options = ServerOptions { secret, ..ServerOptions::default() };
+    let mut connection = connection_with(options, &[&b"HELP\n".repeat(100)], false);
+    let mut executor = executor(&connection);
+    assert!(execute(&mut connection, &mut executor) < 20);
+    assert!(!connection.may_execute());
+}
+
+#[test]
 fn a_line_before_auth_is_short() {
     let secret = crate::Secret::new("s".to_owned());
     let options = ServerOptions { secret, ..ServerOptions::default() };
-    let long = format!("SET a {}\n", "x".repeat(UNAUTHENTICATED_LINE_BYTES_MAX));
+    let long = format!("SET a {}\n", "x".repeat(UNAUTHENTICATED_BYTES_MAX));
     for (first, expected) in [("AUTH s\n", "OK"), ("PING\n", "ERR too-long ")] {
         let input = format!("{first}{long}");
         let sent = run(&mut connection_with(options.clone(), &[input.as_bytes()], false));

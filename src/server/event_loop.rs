@@ -11,8 +11,8 @@
 //! After each iteration that wrote, the engine does one step of housekeeping. While
 //! there is more to do, the next step follows after 1 ms, because the engine may be
 //! waiting for an fsync. A second after the last write it does one more step, and can
-//! record that everything is on disk. Then an idle server is not woken
-//! (`an_idle_server_is_not_woken`).
+//! record that everything is on disk. Then an idle server is woken once a minute, in
+//! case an error has kept the engine from its work (`an_idle_server_is_seldom_woken`).
 
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -32,8 +32,13 @@ use crate::poll::PollFd;
 /// Maximum age of an unsynced write under `everysec`, and time from the last write
 /// to the last step of housekeeping.
 const SECOND: Duration = Duration::from_secs(1);
+/// How often an iteration looks for requests that share its fsync. More would delay
+/// those that wait already.
+const ROUNDS_MAX: u32 = 16;
 /// Pause between two steps of housekeeping.
 const STEP_PAUSE: Duration = Duration::from_millis(1);
+/// Pause between two steps while the server is idle.
+const IDLE_PAUSE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(super) struct EventLoop<E: ?Sized> {
@@ -44,7 +49,7 @@ pub(super) struct EventLoop<E: ?Sized> {
     /// When `everysec` syncs.
     sync_at: Option<Instant>,
     /// When the next step of housekeeping is due.
-    maintain_at: Option<Instant>,
+    maintain_at: Instant,
     last_write: Instant,
     /// All clients are read into this buffer.
     buffer: Vec<u8>,
@@ -67,7 +72,7 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
             clients: Clients::new(),
             fsync: options.fsync,
             sync_at: None,
-            maintain_at: Some(now),
+            maintain_at: now,
             last_write: now,
             buffer: vec![0; options.read_bytes_max],
             has_more: false,
@@ -109,35 +114,35 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
         if self.has_more {
             return Some(Duration::ZERO);
         }
-        let due = [self.sync_at, self.maintain_at, self.listener.paused_until];
+        let due = [self.sync_at, Some(self.maintain_at), self.listener.paused_until];
         due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     /// Reads and executes what the clients have sent.
     fn execute(&mut self) -> Result<()> {
         let before = self.executor.counters.requests;
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let executed = self.executor.counters.requests;
             self.clients.for_each_active(|client| {
                 client.read(&mut self.buffer);
                 client.execute(&mut self.executor);
             });
-            let counters = &mut self.executor.counters;
             let waits_for_fsync = self.executor.needs_commit && self.fsync == Fsync::Always;
-            if counters.requests == executed || !waits_for_fsync {
-                counters.iterations += u64::from(counters.requests > before);
-                return Ok(());
+            if self.executor.counters.requests == executed || !waits_for_fsync {
+                break;
             }
-            // Requests that have arrived meanwhile share the fsync. The limit on what
-            // is read from each client in an iteration ends this loop.
+            // Requests that have arrived meanwhile share the fsync.
             self.clients.poll_active([PollFd::none(); 2], Some(Duration::ZERO))?;
         }
+        let counters = &mut self.executor.counters;
+        counters.iterations += u64::from(counters.requests > before);
+        Ok(())
     }
 
     /// Makes the writes of an iteration as durable as their replies promise.
     fn commit(&mut self, now: Instant) -> Result<()> {
         self.executor.counters.commits += 1;
-        (self.last_write, self.maintain_at) = (now, Some(now));
+        (self.last_write, self.maintain_at) = (now, now);
         if self.fsync == Fsync::Always {
             return self.executor.engine.sync();
         }
@@ -153,10 +158,12 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
             self.sync_at = None;
             self.executor.engine.sync_in_background()?;
         }
-        if self.maintain_at.is_some_and(|at| at <= now) {
+        if self.maintain_at <= now {
+            let idle_at = self.last_write + SECOND;
             self.maintain_at = match self.executor.engine.maintain()? {
-                true => Some(now + STEP_PAUSE),
-                false => Some(self.last_write + SECOND).filter(|at| now < *at),
+                true => now + STEP_PAUSE,
+                false if now < idle_at => idle_at,
+                false => now + IDLE_PAUSE,
             };
         }
         Ok(())

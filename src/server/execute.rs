@@ -12,12 +12,12 @@ use std::time::Instant;
 use super::{MESSAGES_MAX, ServerOptions};
 use crate::engine::KvsEngine;
 use crate::error::KvsError;
-use crate::logger::{RateLimit, error, trace};
+use crate::logger::{Level, RateLimit, trace};
 use crate::protocol::{Code, Fault, HELP, Reply, Request};
 
-/// Maximum length of a line before `AUTH`. Without it, unknown peers could each
-/// fill as much memory as a trusted client.
-pub(super) const UNAUTHENTICATED_LINE_BYTES_MAX: usize = 1 << 10;
+/// Maximum length of a line before `AUTH`, and of the replies that wait to be sent.
+/// Without it, unknown peers could each fill as much memory as a trusted client.
+pub(super) const UNAUTHENTICATED_BYTES_MAX: usize = 1 << 10;
 
 /// What clients must send with `AUTH` before other requests.
 #[derive(Clone)]
@@ -156,7 +156,8 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
             KvsError::TooLarge { .. } | KvsError::BadCursor(_) => {}
             e => {
                 self.needs_commit = true;
-                self.log_limit.run(|| error!("a request failed: {}", e.chain().join(": ")));
+                let causes = e.chain().join(": ");
+                self.log_limit.write(Level::Error, format_args!("a request failed: {causes}"));
             }
         }
         Reply::Error(Fault::from(e))

@@ -16,7 +16,7 @@ use super::ServerOptions;
 use super::clients::{Client, Clients};
 use super::connection::Connection;
 use super::execute::{Counters, fault};
-use crate::logger::{debug, warn};
+use crate::logger::Level;
 use crate::poll::PollFd;
 use crate::protocol::{Code, LineEnding};
 
@@ -64,7 +64,7 @@ impl Listener {
         PollFd::new(self.socket.as_raw_fd(), is_open, false)
     }
 
-    /// Whether not even a client over the limit may connect.
+    /// Whether connections have to wait in the system's queue.
     fn is_full(&self, clients: usize) -> bool {
         clients >= self.options.clients_max.saturating_add(REFUSED_MAX)
     }
@@ -82,9 +82,12 @@ impl Listener {
                 Err(e) if e.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
                     self.paused_until = Some(Instant::now() + PAUSE);
                     let message = "new connections wait, because one was not accepted";
-                    return clients.log_limit.run(|| warn!("{message}: {e}"));
+                    return clients.log_limit.write(Level::Warn, format_args!("{message}: {e}"));
                 }
-                Err(e) => clients.log_limit.run(|| debug!("a connection was lost: {e}")),
+                Err(e) => {
+                    let message = format_args!("a connection was lost: {e}");
+                    clients.log_limit.write(Level::Debug, message);
+                }
             }
         }
     }
@@ -109,10 +112,11 @@ impl Listener {
     fn admit(&self, mut client: Client, clients: &mut Clients, counters: &mut Counters) {
         let (peer, max) = (client.peer, self.options.clients_max);
         if clients.open_count() < max {
-            clients.log_limit.run(|| debug!("{peer}: connected"));
+            clients.log_limit.write(Level::Debug, format_args!("{peer}: connected"));
             counters.clients_accepted += 1;
         } else {
-            clients.log_limit.run(|| warn!("{peer}: refused, {max} clients are connected"));
+            let reason = format_args!("{peer}: refused, {max} clients are connected");
+            clients.log_limit.write(Level::Warn, reason);
             let message = format!("the server has {max} clients, which is its limit");
             client.close_with(&fault(Code::Busy, message), LineEnding::Lf);
             counters.clients_refused += 1;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kvs::KvsError;
-use kvs::logger::escape;
+use kvs::logger::{escape, is_writable};
 use kvs::protocol::Code;
 
 /// The default address of a server.
@@ -68,11 +68,15 @@ pub(crate) fn io_error(context: impl Into<String>) -> impl FnOnce(io::Error) -> 
     |source| KvsError::Io { context: context.into(), source }
 }
 
-/// Prints why a program failed, and returns its exit status.
-pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
+/// Prints why a program failed, and returns its exit status. A program that `waits`
+/// does so until stderr takes the text.
+pub(crate) fn exit(result: Result<(), Failure>, waits: bool) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
-    // If stderr is closed, only the exit status is left.
-    let _ = io::stderr().write_all(failure.text.as_bytes());
+    let mut stderr = io::stderr();
+    if waits || is_writable(&stderr) {
+        // If stderr is closed, only the exit status is left.
+        let _ = stderr.write_all(failure.text.as_bytes());
+    }
     ExitCode::from(failure.status)
 }
 
