@@ -2,7 +2,7 @@
 //!
 //! The cost of `poll` grows with the number of descriptors. So most polls include only
 //! *active* clients: those that were ready in the last second, or have something to do.
-//! All are polled every millisecond, so the first request of an idle client may wait as
+//! All are polled every 3 ms, so the first request of an idle client may wait as
 //! long.
 //!
 //! Invariants:
@@ -21,7 +21,7 @@ use crate::logger::{Level, RateLimit};
 use crate::poll::{self, PollFd};
 
 /// How often all clients are polled while some are active.
-const FULL_POLL_INTERVAL: Duration = Duration::from_millis(1);
+const FULL_POLL_INTERVAL: Duration = Duration::from_millis(3);
 /// How long a client stays active after it was ready.
 const ACTIVE_TIME: Duration = Duration::from_secs(1);
 

@@ -243,13 +243,13 @@ fn many_idle_clients_are_served() {
     let served = serve(ServerOptions::default());
     let mut clients: Vec<_> = (0..200).map(|_| served.connect()).collect();
     let mut busy = served.connect();
-    for round in 0..3 {
+    for round in 0..2 {
         for client in &mut clients {
             assert_eq!(ask(client, "PING"), "PONG\n", "in round {round}");
         }
         // Until all of them are idle.
         let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(150) {
+        while start.elapsed() < Duration::from_millis(1_050) {
             assert_eq!(ask(&mut busy, "PING"), "PONG\n");
         }
     }
