@@ -69,8 +69,12 @@ impl KvsClient {
         let deadline = Instant::now() + timeout;
         let unresolved = "cannot resolve the server's address";
         let mut error = KvsError::io(unresolved)(ErrorKind::NotFound.into());
-        for peer in addr.to_socket_addrs().map_err(KvsError::io(unresolved))? {
-            match TimedStream::connect(peer, deadline) {
+        let peers: Vec<_> = addr.to_socket_addrs().map_err(KvsError::io(unresolved))?.collect();
+        for (nth, peer) in peers.iter().copied().enumerate() {
+            // An address that does not answer leaves time for the others.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / (peers.len() - nth) as u32;
+            match TimedStream::connect(peer, Instant::now() + share) {
                 Ok(stream) => {
                     let stream = BufReader::with_capacity(64 << 10, stream);
                     let (reply_bytes_max, is_broken) = (REPLY_BYTES_MAX, false);

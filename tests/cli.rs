@@ -213,7 +213,7 @@ fn a_servers_error_comes_with_its_code() {
     let server = Server::start(dir.path(), &["--max-line", "64"]);
     let ran = server.client(&format!("set a {}", "x".repeat(100)));
     let causes = "error: the server answered too-long: the line is longer than the limit of \
-        64 bytes; kvs-server --max-line raises it\n";
+        64 bytes, which --max-line raises\n";
     assert_eq!(ran, failed(1, causes));
 }
 
@@ -261,7 +261,10 @@ fn clients_without_the_secret_are_refused() {
     assert_eq!(server.client(&format!("set a 1 --auth-file {right}")), printed(""));
     assert_eq!(server.client(&format!("get a --auth-file={right}")), printed("1\n"));
     let refused = server.client(&format!("get a --auth-file {wrong}"));
-    assert_eq!(refused, failed(1, "error: the server answered auth: that is not the secret\n"));
+    assert_eq!(
+        refused,
+        failed(1, "error: the server answered auth: that is not the secret; see --auth-file\n")
+    );
     assert_eq!(server.client("get a").status, 1);
     assert_eq!(server.client(&format!("shutdown --auth-file {right}")), printed(""));
 }

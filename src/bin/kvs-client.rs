@@ -24,9 +24,12 @@ use common::{
 };
 use kvs::args::{Arg, Lexer};
 use kvs::protocol::{
-    LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
+    Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request, quoted,
 };
 use kvs::{KvsClient, KvsError};
+
+/// Bytes of the longest line that a terminal passes on whole (`termios(3)`).
+const TERMINAL_LINE_BYTES_MAX: usize = 4_095;
 
 const HELP: &str = "\
 kvs-client: command-line client for kvs-server
@@ -236,9 +239,7 @@ fn shown(key: String) -> String {
     if !key.is_empty() && !key.starts_with('"') && !key.contains(char::is_control) {
         return key;
     }
-    let mut line = Vec::new();
-    encode_request(&Request::Get { key: key.into() }, &mut line);
-    String::from_utf8_lossy(&line[b"GET ".len()..]).trim_end().to_owned()
+    quoted(&key)
 }
 
 /// Prints all pairs as `SET` lines. Skips a key that was removed meanwhile.
@@ -260,7 +261,9 @@ fn dump(line: &Line) -> Result<(), Failure> {
                 Ok(out.write_all(&set).map_err(stdout_error)?)
             }
             Reply::NotFound => Ok(()),
-            Reply::Error(fault) => Err(failed(&fault.messages)),
+            Reply::Error(Fault { code, messages, .. }) => {
+                Err(KvsError::Server { code, messages }.into())
+            }
             _ => Err(failed(&["the reply does not answer GET".to_owned()])),
         })?;
         cursor = page.next;
@@ -287,13 +290,19 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
             let reason = "it has no newline at its end, or is longer than any server accepts";
             return Err(failed(&[format!("line {} was not sent: {reason}", sent + 1)]));
         }
+        if is_terminal && lines.len() > TERMINAL_LINE_BYTES_MAX {
+            let hint = "a terminal cuts a line of this length; use a pipe or set KEY --stdin";
+            let _ = writeln!(io::stderr(), "error: the line was not sent: {hint}");
+            continue;
+        }
         is_over = lines.is_empty();
         if is_over && is_terminal {
             let _ = writeln!(io::stderr());
         }
         let exchanged = client.pipeline(&lines, |nth, reply| {
             answered = sent + nth + 1;
-            if reply.starts_with(b"ERR ") && !is_terminal {
+            let is_error = matches!(decode_reply(reply)?, Reply::Error(_));
+            if is_error && !is_terminal && status == 0 {
                 let _ = writeln!(io::stderr(), "error: line {answered} was answered ERR");
                 status = 1;
             }

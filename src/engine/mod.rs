@@ -53,11 +53,8 @@ pub trait KvsEngine {
     fn scan(&self, cursor: Option<&str>) -> Result<Page>;
 
     /// All keys by [`scan`](Self::scan), in no particular order. An error is the last item.
-    fn keys(&self) -> impl Iterator<Item = Result<String>>
-    where
-        Self: Sized,
-    {
-        keys(|cursor| self.scan(cursor))
+    fn keys(&self) -> Box<dyn Iterator<Item = Result<String>> + '_> {
+        Box::new(keys(|cursor| self.scan(cursor)))
     }
 
     /// Makes all writes so far survive a crash of the process.

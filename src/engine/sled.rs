@@ -61,7 +61,11 @@ impl SledKvStore {
         let context = || format!("cannot open the sled database {}", path.display());
         // sled would create it for everyone whom the umask lets in.
         OsFs::default().create_dir(&path.join("blobs")).map_err(KvsError::io(context()))?;
-        let db = open_db(path).map_err(engine_error(&context()))?;
+        // sled panics at some damage.
+        let opened = std::panic::catch_unwind(|| open_db(path)).unwrap_or_else(|_| {
+            Err(sled::Error::Unsupported("sled has panicked, as its files are damaged".to_owned()))
+        });
+        let db = opened.map_err(engine_error(&context()))?;
         sync_files(path, |name| name == "conf" || name == "db" || name.starts_with("snap."))
             .map_err(KvsError::io(context()))?;
         let log = File::open(path.join("db")).map_err(KvsError::io(context()))?;

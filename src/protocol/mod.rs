@@ -58,6 +58,13 @@ pub const LINE_BYTES_LIMIT: usize = 256 << 20;
 /// longest line, with every byte escaped.
 pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX * LINE_BYTES_LIMIT;
 
+/// A string as a token in quotes, for output that a person reads.
+pub fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    token::push_quoted(&mut out, text);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// The part of a bad line that an error message repeats.
 fn shown(line: &str) -> String {
     line.chars().take(32).collect()

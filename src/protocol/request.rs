@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::reply::Fault;
-use super::token::{BLANKS, Tokens, is_blank, push_token};
+use super::token::{BLANKS, Tokens, is_blank, push_short_token};
 use super::{Code, shown};
 
 /// The text of the reply to `HELP`: how to use each verb.
@@ -51,7 +51,7 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(verb.as_bytes());
     for token in tokens.into_iter().flatten() {
         out.push(b' ');
-        push_token(out, token);
+        push_short_token(out, token);
     }
     out.push(b'\n');
 }

@@ -148,12 +148,25 @@ fn utf16_unit(text: &str) -> Option<u16> {
     digits.try_fold(0, |unit, digit| Some(16 * unit + digit? as u16))
 }
 
-/// Appends a string as a token: bare if possible, else quoted.
+/// Appends a string as a token of a reply: bare if possible, else quoted.
 pub(super) fn push_token(out: &mut Vec<u8>, text: &str) {
-    if !text.is_empty() && plain_len(text.as_bytes()) == text.len() {
+    if is_plain(text) { out.extend_from_slice(text.as_bytes()) } else { push_quoted(out, text) }
+}
+
+/// Appends a string as a token of a request, which is at most two bytes longer than any
+/// token with this string. So a request that fits into a line can be written again.
+pub(super) fn push_short_token(out: &mut Vec<u8>, text: &str) {
+    if is_plain(text) {
         return out.extend_from_slice(text.as_bytes());
     }
-    push_quoted(out, text);
+    out.push(b'"');
+    push_escaped(out, text, |char| char < ' ' || matches!(char, '"' | '\\'));
+    out.push(b'"');
+}
+
+/// Returns true if a string can be a bare token.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && plain_len(text.as_bytes()) == text.len()
 }
 
 pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str) {

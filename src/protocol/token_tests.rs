@@ -131,6 +131,18 @@ fn every_string_comes_back() {
     }
 }
 
+/// DEL and C1 characters may be raw in a request, so they stay so.
+#[test]
+fn a_request_is_hardly_longer_than_it_was() {
+    for token in ["a", r#""a b""#, r"\n\\", "\"\u{7f}\u{85}\"", r#""\u0001\/""#] {
+        let text = tokens(token).unwrap().concat();
+        let mut again = Vec::new();
+        push_short_token(&mut again, &text);
+        assert!(again.len() <= token.len() + 2, "{token}");
+        assert_eq!(tokens(str::from_utf8(&again).unwrap()), Ok(vec![text]));
+    }
+}
+
 #[test]
 fn no_control_character_is_sent() {
     let all: String = ('\0'..=char::MAX).collect();

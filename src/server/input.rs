@@ -156,7 +156,8 @@ fn long_line(is_http: bool, limit: usize) -> Fault {
     if is_http {
         return Fault::http();
     }
-    Fault::new(Code::TooLong, format!("the line is longer than the limit of {limit} bytes"))
+    let message = format!("the line is longer than the limit of {limit} bytes");
+    Fault::new(Code::TooLong, message + ", which --max-line raises")
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl From<KvsError> for Failure {
                 // The reader of stdout has closed it.
                 return Failure { status: 0, text: String::new() };
             }
-            KvsError::Server { code: Code::TooLong, .. } => "; kvs-server --max-line raises it",
+            KvsError::Server { code: Code::Auth, .. } => "; see --auth-file",
             KvsError::OtherVersion { .. } => "; choose another --dir, or use that version",
             _ => "",
         };
@@ -111,8 +111,8 @@ pub(crate) fn read_secret(path: &Path) -> kvs::Result<String> {
     checked.map_err(io_error(context))
 }
 
-/// Calls `attempt` again for up to `time` while another process is about to listen,
-/// or about to release an address or a directory.
+/// Calls `attempt` again for up to `time` while another process is about to listen, or
+/// to release an address, a directory or a place among the clients.
 pub(crate) fn retry<T>(
     time: Duration,
     mut attempt: impl FnMut() -> kvs::Result<T>,
@@ -122,9 +122,13 @@ pub(crate) fn retry<T>(
         let result = attempt();
         let may_pass = match &result {
             Err(KvsError::Io { source, .. }) => {
-                matches!(source.kind(), ErrorKind::AddrInUse | ErrorKind::ConnectionRefused)
+                use ErrorKind::{AddrInUse, ConnectionRefused, ConnectionReset, UnexpectedEof};
+                matches!(
+                    source.kind(),
+                    AddrInUse | ConnectionRefused | ConnectionReset | UnexpectedEof
+                )
             }
-            Err(KvsError::InUse { .. }) => true,
+            Err(KvsError::InUse { .. } | KvsError::Server { code: Code::Busy, .. }) => true,
             _ => false,
         };
         if !may_pass || begun.elapsed() >= time {

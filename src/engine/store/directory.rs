@@ -29,8 +29,8 @@ const NUMBER_DIGITS: usize = 8;
 const OLD_SEGMENT_SUFFIX: &str = ".seg";
 /// The subdirectories in which the server of version 0.1 kept the engines' files.
 const OLD_SUBDIRECTORIES: [&str; 2] = ["kvs", "sled"];
-/// Files that every sled database has.
-const SLED_NAMES: [&str; 2] = ["conf", "db"];
+/// Names that every sled database has. Two of them are enough to tell, in case one is lost.
+const SLED_NAMES: [&str; 3] = ["conf", "db", "blobs"];
 
 /// The engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ pub(crate) fn engine_in(
 ) -> Result<Option<EngineName>> {
     let names = list(path).map_err(KvsError::cannot("list the directory", path))?;
     let has = |names: &[String], name: &str| names.iter().any(|it| it == name);
-    let has_sled = |names: &[String]| SLED_NAMES.iter().all(|name| has(names, name));
+    let has_sled = |names: &[String]| SLED_NAMES.iter().filter(|it| has(names, it)).count() > 1;
     let has_old = |names: &[String]| names.iter().any(|name| is_old_segment(name));
     let is_old_subdirectory = |name: &&str| {
         // A file of this name is somebody else's.

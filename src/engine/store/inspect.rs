@@ -26,7 +26,7 @@ use super::reader::{Finding, Found, find_segments, walk};
 use super::record::{Kind, Position, Record, SegmentHeader};
 use super::recovery::Replay;
 use crate::error::{KvsError, Result};
-use crate::protocol::{Request, encode_request};
+use crate::protocol::{Request, encode_request, quoted};
 
 /// Opens a file to read it.
 fn open(path: &Path) -> Result<File> {
@@ -102,14 +102,14 @@ fn print(at: Position, finding: &Finding<'_>, out: &mut dyn Write) -> std::io::R
     }
 }
 
-/// A record in words. Control characters are escaped.
+/// A record in words. Key and value are JSON strings.
 fn describe(record: &Record<'_>) -> String {
     let synced = if record.synced { ", synced before" } else { "" };
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes| quoted(&String::from_utf8_lossy(bytes));
     let (key, value) = (text(record.key), text(record.value));
     match record.kind {
-        Kind::Set => format!("set {key:?} {value:?}{synced}"),
-        Kind::Remove => format!("remove {key:?}{synced}"),
+        Kind::Set => format!("set {key} {value}{synced}"),
+        Kind::Remove => format!("remove {key}{synced}"),
         Kind::Checkpoint => {
             let Position { segment, offset } = record.checkpoint().unwrap_or_default();
             let salt = record.next_salt();
