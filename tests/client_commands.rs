@@ -187,14 +187,17 @@ fn a_terminal_gets_a_prompt() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let typed = "SET a \"x y\"\nFOO\n\nGET a\nQUIT\n";
+    let cut = "x".repeat(5_000);
+    let typed = format!("SET a \"x y\"\nFOO\n\nGET a\nSET cut {cut}\nGET cut\nQUIT\n");
     child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert!(text.ends_with("kvs> OK\r\n"), "{text}");
-    assert_eq!(text.matches("kvs> ").count(), 5, "{text}");
-    assert!(text.contains("kvs> VALUE \"x y\"\r\n"), "{text}");
+    assert_eq!(text.matches("kvs> ").count(), 7, "{text}");
+    assert!(text.contains("VALUE \"x y\"\r\n"), "{text}");
+    assert!(text.contains("error: the line was not sent: a terminal cuts"), "{text}");
+    assert!(text.contains("NOT_FOUND\r\n"), "{text}");
 }
 
 /// An address at which nothing listens.
@@ -215,6 +218,36 @@ fn ping_waits_until_a_server_listens() {
         .unwrap();
     let _server = Server::start_at(dir.path(), &addr, &[]);
     assert_eq!(Ran::from(ping.wait_with_output().unwrap()), printed("PONG\n"));
+}
+
+/// Answers the first line of each connection.
+fn answer_as(replies: Vec<&'static str>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for reply in replies {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    addr
+}
+
+#[test]
+fn ping_waits_until_a_server_has_a_place() {
+    let addr = answer_as(vec!["", "ERR busy full\n", "PONG\n"]).to_string();
+    assert_eq!(client(&["ping", "--addr", &addr]), printed("PONG\n"));
+}
+
+#[test]
+fn another_servers_answers_are_a_failure() {
+    for reply in ["HTTP/1.1 400 Bad Request\r\n", "-ERR unknown command\r\n", "ERROR\r\n"] {
+        let addr = answer_as(vec![reply]).to_string();
+        let ran = client_with(&["-", "--addr", &addr], b"SET a 1\n");
+        assert_eq!((ran.status, &*ran.stdout), (1, ""));
+        assert!(ran.stderr.contains("kvs server"), "{ran:?}");
+    }
 }
 
 #[test]
