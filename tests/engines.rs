@@ -286,11 +286,15 @@ fn a_scan_lists_every_key_that_stays() {
         }
         let mut random = Random::new(7);
         let mut pages = 0;
-        let (keys, _) = scan(&*engine, || {
+        // Between two pages, more is written than a page has.
+        let (keys, count) = scan(&*engine, || {
             pages += 1;
-            for _ in 0..200 {
+            for _ in 0..2_000 {
                 let nth = random.below(20_000);
                 engine.set(format!("stays{nth:05}"), "w".repeat(20)).unwrap();
+            }
+            for _ in 0..200 {
+                let nth = random.below(20_000);
                 engine.set(format!("other{nth:05}"), "w".repeat(20)).unwrap();
                 if random.one_in(2) {
                     engine.remove(format!("other{nth:05}")).unwrap();
@@ -300,6 +304,7 @@ fn a_scan_lists_every_key_that_stays() {
         });
         let stay = keys.iter().filter(|key| key.starts_with("stays")).count();
         assert!(stay == 20_000 && pages > 1, "{name}: {stay} keys in {pages} pages");
+        assert_eq!(count, keys.len(), "{name}: a key is repeated");
     }
 }
 
@@ -309,7 +314,9 @@ fn cursors_that_name_no_record_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let engine = open(dir.path()).unwrap();
         engine.set("key".to_owned(), "value".to_owned()).unwrap();
-        for cursor in ["", "-", "x", "1", "1-", "1-0", "1-37", "1-4294967295", "99-36", "1-36-1"] {
+        for cursor in
+            ["", "-", "x", "1", "1-", "1-0", "1-37", "1-4294967295", "99-36", &"0".repeat(32)]
+        {
             let page = engine.scan(Some(cursor));
             assert!(matches!(page, Err(KvsError::BadCursor(_))), "{name}, {cursor}: {page:?}");
         }

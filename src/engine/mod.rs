@@ -46,8 +46,8 @@ pub trait KvsEngine {
 
     /// Returns some keys, and the cursor of the next page. `None` starts a scan.
     ///
-    /// A key that exists during the whole scan is listed at least once. A key
-    /// that is set, removed or moved during the scan may be missing or repeated.
+    /// A key that exists during the whole scan is listed at least once, also if it is set
+    /// again. A key that is created or removed during the scan may be missing.
     /// Cursors are opaque, and valid while the engine is open.
     /// [`BadCursor`](crate::KvsError::BadCursor) if no page has this cursor.
     fn scan(&self, cursor: Option<&str>) -> Result<Page>;

@@ -262,7 +262,7 @@ impl<D: Fs> Inner<D> {
 
     /// The live records among the next ones of a segment, at least one record further
     /// on, and the offset behind the last one. All updates are applied.
-    pub(super) fn live_records(
+    fn live_records(
         &self,
         reader: &mut Reader<D::File>,
         number: u32,

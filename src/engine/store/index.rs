@@ -17,11 +17,12 @@
 //! (`updates_in_groups_equal_single_ones`).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::hint::black_box;
 
 /// Number of maps.
-const MAPS: usize = 4096;
+pub(super) const MAPS: usize = 4096;
 /// Updates or look-ups whose waits for memory overlap. More do not fit the
 /// processor's queue of outstanding loads.
 const GROUP: usize = 32;
@@ -42,13 +43,25 @@ pub(super) struct Location {
 }
 
 /// The hash of a key that stands for the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Fingerprint([u32; 3]);
 
 impl Fingerprint {
     /// The number of the key's map.
-    fn map(self) -> usize {
+    pub(super) fn map(self) -> usize {
         self.0[2] as usize % MAPS
+    }
+
+    /// The fingerprint that is shown as this text.
+    pub(super) fn parse(text: &str) -> Option<Fingerprint> {
+        let word = |at| u32::from_str_radix(text.get(at..at + 8)?, 16).ok();
+        Some(Fingerprint([word(0)?, word(8)?, word(16)?]))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|word| write!(f, "{word:08x}"))
     }
 }
 
@@ -115,6 +128,19 @@ impl Index {
     /// The locations of many keys. The waits for memory overlap.
     pub(super) fn get_all(&self, keys: &[Fingerprint]) -> Vec<Option<Location>> {
         keys.iter().map(|key| self.get(*key)).collect()
+    }
+
+    /// The entries of one map that follow this one, in the order of maps and fingerprints.
+    pub(super) fn sorted_after(
+        &self,
+        map: usize,
+        after: Option<Fingerprint>,
+    ) -> Vec<(Fingerprint, Location)> {
+        let is_after = |key: Fingerprint| after.is_none_or(|it| (map, key) > (it.map(), it));
+        let entries = self.maps[map].iter().map(|(key, location)| (*key, *location));
+        let mut entries: Vec<_> = entries.filter(|(key, _)| is_after(*key)).collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries
     }
 
     /// Applies updates in order. Passes each to `replaced`, with the location that

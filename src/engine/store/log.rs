@@ -272,8 +272,9 @@ impl<D: Fs> Log<D> {
     /// Makes the reserve whole.
     fn fill_reserve(&mut self) -> Result<()> {
         let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_PART + RESERVE_TOMBSTONES_BYTES;
-        let longest = self.segments_from(0).map(|segment| segment.len.into()).max();
-        let most = self.segment_bytes.max(longest.unwrap_or(0)) + tombstones;
+        let segments = self.older.iter().chain([&self.active]);
+        let longest = segments.map(|segment| segment.len.into()).max();
+        let most = longest.max(Some(self.segment_bytes)).unwrap_or(0) + tombstones;
         let filled = self.reserve.fill(&self.directory, most.min(self.total_bytes()));
         self.fail_if_moved(filled)
     }
@@ -367,12 +368,6 @@ impl<D: Fs> Log<D> {
     /// Returns true if the log has no records.
     pub(super) fn is_empty(&self) -> bool {
         self.older.is_empty() && self.active.len as usize == SEGMENT_HEADER_BYTES
-    }
-
-    /// The segments from the one with this number on, oldest first.
-    pub(super) fn segments_from(&self, number: u32) -> impl Iterator<Item = &Segment<D::File>> {
-        let skipped = self.older.front().map_or(0, |it| number.saturating_sub(it.number));
-        self.older.iter().chain([&self.active]).skip(skipped as usize)
     }
 
     /// The segment of a location, with its file open.

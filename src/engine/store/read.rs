@@ -5,24 +5,26 @@
 //! Invariants:
 //! * `get` returns what was set, or an error. It checks the record, and that the
 //!   record has the key (`a_damaged_value_is_an_error_of_its_key`).
-//! * A scan lists each key that exists all the while. It goes through the log from
-//!   the oldest record to the end. A key that is written again or copied by
-//!   compaction during the scan moves to the end, where the scan meets it
+//! * A scan lists each key that exists all the while, once. It goes through the index in
+//!   the order of fingerprints, so a key keeps its place when it is written again or
+//!   copied by compaction, and writes do not make a scan longer
 //!   (`a_scan_lists_every_key_that_stays`).
 
 use super::Inner;
 use super::fs::Fs;
-use super::index::{Fingerprint, Location};
-use super::record::{Position, Record, SEGMENT_HEADER_BYTES};
+use super::index::{Fingerprint, Location, MAPS};
+use super::record::{RECORD_HEADER_BYTES, Record, RecordHeader};
 use crate::engine::Page;
 use crate::error::{KvsError, Result};
 
-/// Bytes of the log that one page of a scan goes through, but for the last step.
-const PAGE_LOG_BYTES: usize = 1 << 20;
-/// Bytes of keys in a page, but for those of the last step.
+/// Keys in a page of a scan: each may cost a read.
+const PAGE_KEYS: usize = 1_000;
+/// Bytes of keys in a page, but for the last key.
 const PAGE_KEY_BYTES: usize = 64 << 10;
-/// Bytes that a scan reads at a time.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes of a record that are read for its key at first.
+const KEY_READ_BYTES: u32 = 256;
+/// Bytes of a cursor that tell whether this store has made it.
+const CURSOR_CHECK_BYTES: usize = 8;
 
 impl<D: Fs> Inner<D> {
     /// The value of a key.
@@ -58,65 +60,61 @@ impl<D: Fs> Inner<D> {
 
     /// A page of a scan.
     pub(super) fn scan(&mut self, cursor: Option<&str>) -> Result<Page> {
-        // The scan reads segments only.
-        self.log.write()?;
+        self.log.check()?;
         self.apply_updates();
-        let mut position = match cursor {
-            None => Position::default(),
-            Some(cursor) => self.decode_cursor(cursor)?,
-        };
+        let after = cursor.map(|cursor| self.decode_cursor(cursor)).transpose()?;
         let mut page = Page::default();
-        let (mut log_bytes, mut key_bytes) = (0, 0);
-        while log_bytes < PAGE_LOG_BYTES && key_bytes < PAGE_KEY_BYTES {
-            let Some(start) = self.skip_to_live(position) else { return Ok(page) };
-            position = self.scan_records(start, &mut page.keys)?;
-            log_bytes += (position.offset - start.offset) as usize;
-            key_bytes = page.keys.iter().map(String::len).sum();
+        let mut bytes = 0;
+        for map in after.map_or(0, Fingerprint::map)..MAPS {
+            for (fingerprint, location) in self.index.sorted_after(map, after) {
+                let key = self.key_at(fingerprint, location)?;
+                bytes += key.len();
+                page.keys.push(key);
+                if bytes >= PAGE_KEY_BYTES || page.keys.len() >= PAGE_KEYS {
+                    page.next = Some(self.encode_cursor(fingerprint));
+                    return Ok(page);
+                }
+            }
         }
-        page.next = Some(format!("{}-{}", position.segment, position.offset));
         Ok(page)
     }
 
-    /// The position in a cursor. A record has to start there, or a segment end.
-    fn decode_cursor(&mut self, cursor: &str) -> Result<Position> {
-        let bad = || KvsError::BadCursor(cursor.to_owned());
-        let (segment, offset) = cursor.split_once('-').ok_or_else(bad)?;
-        let segment = segment.parse().map_err(|_| bad())?;
-        let offset = offset.parse().map_err(|_| bad())?;
-        let position = Position { segment, offset };
-        if position > self.log.end() || offset < SEGMENT_HEADER_BYTES as u32 {
-            return Err(bad());
-        }
-        // Segments that were cleaned meanwhile are skipped: their keys have moved.
-        if self.skip_to_live(position) == Some(position) {
-            let mut reader = self.log.reader(segment, READ_BYTES)?;
-            reader.header(offset.into())?.map_err(|_| bad())?;
-        }
-        Ok(position)
+    /// The cursor of the page that begins after this key.
+    fn encode_cursor(&self, last: Fingerprint) -> String {
+        let text = last.to_string();
+        let check = self.index.fingerprint(text.as_bytes()).to_string();
+        text + &check[..CURSOR_CHECK_BYTES]
     }
 
-    /// The first position from `from` on at which a record of a segment with live
-    /// records starts; `None` at the end of the log.
-    fn skip_to_live(&self, from: Position) -> Option<Position> {
-        let mut live = self.log.segments_from(from.segment).filter(|segment| segment.live > 0);
-        live.find_map(|segment| {
-            let is_same = segment.number == from.segment;
-            let offset = if is_same { from.offset } else { SEGMENT_HEADER_BYTES as u32 };
-            let position = Position { segment: segment.number, offset };
-            (offset < segment.len).then_some(position)
-        })
+    /// The last key of the page before. A cursor of another time has another check.
+    fn decode_cursor(&self, cursor: &str) -> Result<Fingerprint> {
+        let last = cursor.len().checked_sub(CURSOR_CHECK_BYTES).and_then(|len| cursor.get(..len));
+        let last = last.and_then(Fingerprint::parse);
+        last.filter(|last| self.encode_cursor(*last) == cursor)
+            .ok_or_else(|| KvsError::BadCursor(cursor.to_owned()))
     }
 
-    /// Adds the keys of the next live records of a segment. Returns where the next
-    /// record starts.
-    fn scan_records(&mut self, from: Position, keys: &mut Vec<String>) -> Result<Position> {
-        let mut reader = self.log.reader(from.segment, READ_BYTES)?;
-        let (live, offset) = self.live_records(&mut reader, from.segment, from.offset)?;
-        for (_, location) in live {
-            let key = str::from_utf8(reader.intact_record(location.offset)?.key);
-            keys.push(key.map_err(|_| self.log.corrupt(location, not_utf8()))?.to_owned());
+    /// The key of the record at a location. Values are not read.
+    fn key_at(&mut self, fingerprint: Fingerprint, location: Location) -> Result<String> {
+        let mut len = location.len.min(KEY_READ_BYTES);
+        loop {
+            let (salt, bytes) = self.log.read(Location { len, ..location }, &mut self.cache)?;
+            let header = match RecordHeader::decode(bytes, salt) {
+                Ok(header) => header,
+                Err(damage) => return Err(self.log.corrupt(location, damage.to_string())),
+            };
+            let end = RECORD_HEADER_BYTES + header.key_len;
+            if end > len as usize && len < location.len {
+                len = location.len.min(end as u32);
+                continue;
+            }
+            let key = bytes.get(RECORD_HEADER_BYTES..end).unwrap_or_default();
+            if self.index.fingerprint(key) != fingerprint {
+                return Err(self.log.corrupt(location, "the record has another key".to_owned()));
+            }
+            let key = str::from_utf8(key).map(str::to_owned);
+            return key.map_err(|_| self.log.corrupt(location, not_utf8()));
         }
-        Ok(Position { offset, ..from })
     }
 }
 

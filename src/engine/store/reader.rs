@@ -1,6 +1,6 @@
 //! Reads the log: the records of one segment, or all that is in a directory.
 //!
-//! [`Reader`] reads records through a buffer. Cleaning and scans use it. [`walk`]
+//! [`Reader`] reads records through a buffer. Cleaning uses it. [`walk`]
 //! goes through all segments of a closed store, damaged or not, and accounts for
 //! every byte. Recovery, inspect and export use it.
 //!
