@@ -44,6 +44,13 @@ const LEVELS: [Level; 6] =
 /// guarantees that a writable pipe takes that many bytes at once.
 const TEXT_BYTES_MAX: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
+/// Messages of a level in a second that are written by [`write_limited`].
+const LIMITED_MAX: u32 = 10;
+/// When a second has begun, and the messages in it.
+type Limit = Mutex<Option<(Instant, u32)>>;
+/// The limit of each level.
+static LIMITS: [Limit; LEVELS.len()] = [const { Mutex::new(None) }; LEVELS.len()];
+
 static MAX_LEVEL: AtomicU8 = AtomicU8::new(Level::Off as u8);
 /// Number of dropped messages. The lock is held from `poll` to `write`, so that no
 /// other thread fills the pipe in between.
@@ -148,36 +155,23 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Limits messages that a peer, or a lasting error, can cause again and again.
-#[derive(Debug)]
-pub struct RateLimit {
-    max: u32,
-    left: u32,
-    second: Instant,
+/// Writes a message that a peer, or a lasting error, can cause again and again, unless
+/// its level had too many of them in this second.
+pub fn write_limited(level: Level, message: fmt::Arguments<'_>) {
+    if is_shown(level) && take(&LIMITS[level as usize], Instant::now()) {
+        write(level, message);
+    }
 }
 
-impl RateLimit {
-    /// At most `max` messages in a second.
-    pub fn new(max: u32) -> RateLimit {
-        RateLimit { max, left: max, second: Instant::now() }
+/// Counts a message in the second in which it is. Returns false if there were too many.
+fn take(limit: &Limit, now: Instant) -> bool {
+    let mut limit = limit.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (second, count) = limit.get_or_insert((now, 0));
+    if now.duration_since(*second) >= Duration::from_secs(1) {
+        (*second, *count) = (now, 0);
     }
-
-    /// Writes a message if its level is shown, unless there were too many.
-    pub fn write(&mut self, level: Level, message: fmt::Arguments<'_>) {
-        if is_shown(level) && self.take() {
-            write(level, message);
-        }
-    }
-
-    /// Counts a message. Returns false if there were too many.
-    fn take(&mut self) -> bool {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            (self.left, self.second) = (self.max, Instant::now());
-        }
-        let is_left = self.left > 0;
-        self.left -= u32::from(is_left);
-        is_left
-    }
+    *count += 1;
+    *count <= LIMITED_MAX
 }
 
 /// Writes a message, and formats it only if its level is shown.

@@ -42,13 +42,14 @@ fn a_full_pipe_drops_messages_and_counts_them() {
 
 #[test]
 fn messages_are_limited_per_second() {
-    let (mut limit, mut count) = (RateLimit::new(2), 0);
-    (0..9).for_each(|_| count += u32::from(limit.take()));
-    limit.second -= Duration::from_secs(1);
+    let (limit, now) = (Limit::default(), Instant::now());
+    let count = |now| (0..99).filter(|_| take(&limit, now)).count() as u32;
+    assert_eq!(count(now), LIMITED_MAX);
+    assert_eq!(count(now + Duration::from_millis(999)), 0);
+    assert_eq!(count(now + Duration::from_secs(1)), LIMITED_MAX);
     // Messages that are not shown are not counted.
-    (0..9).for_each(|_| limit.write(Level::Trace, format_args!("hidden")));
-    (0..9).for_each(|_| count += u32::from(limit.take()));
-    assert_eq!(count, 4);
+    write_limited(Level::Trace, format_args!("hidden"));
+    assert!(LIMITS[Level::Trace as usize].lock().unwrap().is_none());
 }
 
 #[test]

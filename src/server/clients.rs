@@ -2,8 +2,7 @@
 //!
 //! The cost of `poll` grows with the number of descriptors. So most polls include only
 //! *active* clients: those that were ready in the last second, or have something to do.
-//! All are polled every 3 ms, so the first request of an idle client may wait as
-//! long.
+//! All are polled every 3 ms, so the first request of an idle client may wait as long.
 //!
 //! Invariants:
 //! * An idle client that is ready becomes active within [`FULL_POLL_INTERVAL`]
@@ -14,10 +13,9 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::MESSAGES_MAX;
 use super::connection::{Connection, ConnectionState};
 use crate::error::{KvsError, Result};
-use crate::logger::{Level, RateLimit};
+use crate::logger::{Level, write_limited};
 use crate::poll::{self, PollFd};
 
 /// How often all clients are polled while some are active.
@@ -37,15 +35,12 @@ pub(super) struct Clients {
     /// The argument of the last poll.
     fds: Vec<PollFd>,
     last_full_poll: Instant,
-    /// Limits what clients can have logged.
-    pub(super) log_limit: RateLimit,
 }
 
 impl Clients {
     pub(super) fn new() -> Clients {
         let (all, active, fds) = Default::default();
-        let log_limit = RateLimit::new(MESSAGES_MAX);
-        Clients { all, active, fds, last_full_poll: Instant::now(), log_limit }
+        Clients { all, active, fds, last_full_poll: Instant::now() }
     }
 
     /// Adds a client, which is active.
@@ -109,7 +104,7 @@ impl Clients {
     /// Removes the clients for which `stays` is false.
     pub(super) fn retain(&mut self, stays: impl Fn(ConnectionState) -> bool) {
         for client in self.all.extract_if(.., |client| !stays(client.state)) {
-            self.log_limit.write(Level::Debug, format_args!("{}: disconnected", client.peer));
+            write_limited(Level::Debug, format_args!("{}: disconnected", client.peer));
         }
         // The indexes have changed. The next poll, of all clients, updates them.
         self.activate_all();

@@ -121,6 +121,7 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
     /// Reads and executes what the clients have sent.
     fn execute(&mut self) -> Result<()> {
         let before = self.executor.counters.requests;
+        self.executor.counters.clients = self.clients.len() as u64;
         for _ in 0..ROUNDS_MAX {
             let executed = self.executor.counters.requests;
             self.clients.for_each_active(|client| {
@@ -183,7 +184,6 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
             self.clients.retain(|state| state != Closed);
             // A descriptor is free again.
             self.listener.paused_until = None;
-            self.executor.counters.clients = self.clients.len() as u64;
         }
         continues
     }

@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{MESSAGES_MAX, ServerOptions};
+use super::ServerOptions;
 use crate::engine::KvsEngine;
 use crate::error::KvsError;
-use crate::logger::{Level, RateLimit, trace};
+use crate::logger::{Level, trace, write_limited};
 use crate::protocol::{Code, Fault, HELP, Reply, Request};
 
 /// Maximum length of a line before `AUTH`, and of the replies that wait to be sent.
@@ -74,7 +74,6 @@ pub(super) struct Executor<E: ?Sized> {
     /// Whether the iteration must be committed: the engine accepted a write, or failed.
     /// Then the commit shows whether it still works.
     pub(super) needs_commit: bool,
-    log_limit: RateLimit,
     pub(super) engine: Box<E>,
 }
 
@@ -85,7 +84,6 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
             started: Instant::now(),
             counters: Counters::default(),
             needs_commit: false,
-            log_limit: RateLimit::new(MESSAGES_MAX),
             engine,
         }
     }
@@ -157,7 +155,7 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
             e => {
                 self.needs_commit = true;
                 let causes = e.chain().join(": ");
-                self.log_limit.write(Level::Error, format_args!("a request failed: {causes}"));
+                write_limited(Level::Error, format_args!("a request failed: {causes}"));
             }
         }
         Reply::Error(Fault::from(e))

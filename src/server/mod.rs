@@ -34,9 +34,6 @@ use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::protocol::LINE_BYTES_MAX;
 
-/// Messages about clients in a second, and about failed requests.
-const MESSAGES_MAX: u32 = 10;
-
 /// When an acknowledged write is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
