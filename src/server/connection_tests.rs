@@ -231,13 +231,16 @@ fn an_iteration_executes_one_scan() {
 }
 
 #[test]
-fn unsent_replies_before_auth_are_short() {
+fn a_stranger_holds_little_memory() {
     let secret = crate::Secret::new("s".to_owned());
     let options = ServerOptions { secret, ..ServerOptions::default() };
-    let mut connection = connection_with(options, &[&b"HELP\n".repeat(100)], false);
-    let mut executor = executor(&connection);
-    assert!(execute(&mut connection, &mut executor) < 20);
-    assert!(!connection.may_execute());
+    let mut connection = connection_with(options, &[&b"HELP\n".repeat(4_000)], false);
+    connection.socket.is_full = true;
+    run(&mut connection);
+    assert!(connection.capacity() < 8 << 10, "{} bytes", connection.capacity());
+    connection.socket.is_full = false;
+    connection.note_ready(false, true, Instant::now());
+    assert_eq!(run(&mut connection).lines().count(), 4_000);
 }
 
 #[test]
