@@ -2,8 +2,7 @@
 //!
 //! The cost of `poll` grows with the number of descriptors. So most polls include only
 //! *active* clients: those that were ready in the last second, or have something to do.
-//! All are polled every 3 ms, so the first request of an idle client may wait as
-//! long.
+//! All are polled every 3 ms. The first request of an idle client may wait as long.
 //!
 //! Invariants:
 //! * An idle client that is ready becomes active within [`FULL_POLL_INTERVAL`]

@@ -16,7 +16,7 @@ use super::ServerOptions;
 use super::clients::{Client, Clients};
 use super::connection::Connection;
 use super::execute::{Counters, fault};
-use crate::logger::Level;
+use crate::logger::Level::{Debug, Warn};
 use crate::poll::PollFd;
 use crate::protocol::{Code, LineEnding};
 
@@ -82,12 +82,9 @@ impl Listener {
                 Err(e) if e.raw_os_error().is_some_and(|code| SHORTAGES.contains(&code)) => {
                     self.paused_until = Some(Instant::now() + PAUSE);
                     let message = "new connections wait, because one was not accepted";
-                    return clients.log_limit.write(Level::Warn, format_args!("{message}: {e}"));
+                    return clients.log_limit.write(Warn, format_args!("{message}: {e}"));
                 }
-                Err(e) => {
-                    let message = format_args!("a connection was lost: {e}");
-                    clients.log_limit.write(Level::Debug, message);
-                }
+                Err(e) => clients.log_limit.write(Debug, format_args!("lost a connection: {e}")),
             }
         }
     }
@@ -112,11 +109,10 @@ impl Listener {
     fn admit(&self, mut client: Client, clients: &mut Clients, counters: &mut Counters) {
         let (peer, max) = (client.peer, self.options.clients_max);
         if clients.served_count() < max {
-            clients.log_limit.write(Level::Debug, format_args!("{peer}: connected"));
+            clients.log_limit.write(Debug, format_args!("{peer}: connected"));
             counters.clients_accepted += 1;
         } else {
-            let reason = format_args!("{peer}: refused, {max} clients are connected");
-            clients.log_limit.write(Level::Warn, reason);
+            clients.log_limit.write(Warn, format_args!("{peer}: refused, {max} clients connected"));
             let message = format!("the server has {max} clients, which is its limit");
             client.close_with(&fault(Code::Busy, message), LineEnding::Lf);
             counters.clients_refused += 1;
