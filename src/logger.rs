@@ -32,7 +32,7 @@ pub enum Level {
     Warn,
     /// What an operator wants to know about a healthy server.
     Info,
-    /// Each connection.
+    /// Clients that connect and disconnect, at most ten messages a second.
     Debug,
     /// Each request.
     Trace,

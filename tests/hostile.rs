@@ -84,7 +84,7 @@ fn await_rest(server: &Server) {
     });
 }
 
-/// The worst case of memory that `ServerOptions` states, for these clients.
+/// A bound on the memory of these clients, below what `ServerOptions` states.
 fn memory_max(clients: usize, line: usize, read: usize, outbox: usize, reply: usize) -> usize {
     clients * (line + read + 2 * (outbox + reply))
 }

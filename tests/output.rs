@@ -1,4 +1,5 @@
-//! Output of the programs to a closed pipe, to a full one, and to a full disk.
+//! Output of the programs to a closed pipe, to a full one, and to a full disk, and what
+//! is logged of clients.
 
 mod support;
 
@@ -7,8 +8,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use support::{Ran, Server, client_with, printed, server_command};
+use support::{PATIENCE, Ran, Server, client_with, printed, server_command};
 
 /// The results of a `get` and of an inspection that print to `stdout`.
 fn print_to(stdout: impl Fn() -> Stdio) -> [Ran; 2] {
@@ -59,17 +61,53 @@ fn a_closed_stdout_is_no_error() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// A server that fails ends, also if its last message cannot be written.
-#[test]
-fn a_full_stderr_does_not_keep_a_server_from_its_end() {
+/// Runs the server with this flag in a damaged directory. Nobody reads its stderr, which
+/// is full, until the server has ended or this time has passed. Returns its exit status
+/// if it has ended by then, and what it has written.
+fn run_unread(flag: &str, time: Duration) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("00000001.kvs"), "x".repeat(100)).unwrap();
-    let (mut stderr, _unread) = UnixStream::pair().unwrap();
+    let (mut stderr, mut reader) = UnixStream::pair().unwrap();
     stderr.set_nonblocking(true).unwrap();
-    while stderr.write(&[0; 1024]).is_ok() {}
+    let filled: usize = std::iter::from_fn(|| stderr.write(&[0; 1024]).ok()).sum();
     stderr.set_nonblocking(false).unwrap();
     let mut command = server_command();
-    command.args(["--addr", "127.0.0.1:0", "--dir"]).arg(dir.path());
-    let status = command.stderr(std::os::fd::OwnedFd::from(stderr)).status().unwrap();
-    assert_eq!(status.code(), Some(1));
+    command.args(["--addr", "127.0.0.1:0", flag, "--dir"]).arg(dir.path());
+    command.stdout(Stdio::null()).stderr(std::os::fd::OwnedFd::from(stderr));
+    let mut child = command.spawn().unwrap();
+    // It holds the other end, too.
+    drop(command);
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() && begun.elapsed() < time {
+        std::thread::yield_now();
+    }
+    let status = child.try_wait().unwrap().and_then(|status| status.code());
+    let mut text = Vec::new();
+    reader.read_to_end(&mut text).unwrap();
+    child.wait().unwrap();
+    (status, String::from_utf8(text[filled..].to_vec()).unwrap())
+}
+
+#[test]
+fn a_full_stderr_does_not_keep_a_server_from_its_end() {
+    assert_eq!(run_unread("--no-shutdown", PATIENCE), (Some(1), String::new()));
+}
+
+#[test]
+fn an_inspection_waits_for_the_reader_of_its_error() {
+    let (status, text) = run_unread("--inspect", Duration::from_millis(300));
+    assert!(status.is_none() && text.starts_with("error: "), "{status:?}, {text}");
+}
+
+#[test]
+fn refused_clients_are_logged_at_the_usual_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--max-clients", "20"]);
+    let mut clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    // The last one has been refused.
+    clients[39].read_exact(&mut [0; 9]).unwrap();
+    server.signal("TERM");
+    let (_, stderr) = server.wait();
+    let refusals = stderr.matches(": refused, 20 are connected\n").count();
+    assert!((1..=20).contains(&refusals), "{stderr}");
 }

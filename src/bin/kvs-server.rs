@@ -82,16 +82,17 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
-    common::exit(run(), false)
+    run().unwrap_or_else(|failure| common::exit(Err(failure), true))
 }
 
-fn run() -> Result<(), Failure> {
-    let Some(flags) = read_flags()? else { return Ok(()) };
+fn run() -> Result<ExitCode, Failure> {
+    let Some(flags) = read_flags()? else { return Ok(ExitCode::SUCCESS) };
     logger::init(log_level(flags.level)?);
-    match flags.mode {
-        Mode::Serve => Ok(serve(flags)?),
-        Mode::Export | Mode::Inspect => print_store(&flags),
-    }
+    Ok(match flags.mode {
+        // It must end even if nobody reads its stderr.
+        Mode::Serve => common::exit(serve(flags).map_err(Failure::from), false),
+        Mode::Export | Mode::Inspect => common::exit(print_store(&flags), true),
+    })
 }
 
 /// Reads the command line. Returns `None` after printing help or version.

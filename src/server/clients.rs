@@ -13,7 +13,8 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, ConnectionState};
+use super::connection::Connection;
+use super::connection::ConnectionState::{self, Closed, Lingering};
 use crate::error::{KvsError, Result};
 use crate::logger::{Level, write_limited};
 use crate::poll::{self, PollFd};
@@ -119,9 +120,9 @@ impl Clients {
         self.all.len()
     }
 
-    /// Number of clients that are served.
-    pub(super) fn open_count(&self) -> usize {
-        self.all.iter().filter(|client| client.state == ConnectionState::Open).count()
+    /// Number of clients that are served, or wait for replies.
+    pub(super) fn served_count(&self) -> usize {
+        self.all.iter().filter(|it| !matches!(it.state, Lingering { .. } | Closed)).count()
     }
 }
 

@@ -87,6 +87,18 @@ fn a_removed_client_leaves_the_others_polled() {
     clients.all[0].close();
     clients.all[0].send(Instant::now());
     clients.retain(|state| state == ConnectionState::Open);
-    assert_eq!((clients.len(), clients.open_count()), (2, 2));
+    assert_eq!((clients.len(), clients.served_count()), (2, 2));
     assert_eq!(clients.poll_all(), [1], "the indexes are those of the clients that are left");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_last_replies_counts() {
+    let (mut clients, _peers) = clients(2);
+    for client in clients.iter_mut() {
+        client.close();
+    }
+    assert_eq!(clients.served_count(), 2);
+    // It has no reply to wait for.
+    clients.all[0].send(Instant::now());
+    assert_eq!((clients.len(), clients.served_count()), (2, 1));
 }

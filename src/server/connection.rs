@@ -120,7 +120,7 @@ impl<S: Socket> Connection<S> {
         if !std::mem::take(&mut self.is_readable) || !self.wants_read() {
             return;
         }
-        let len = buffer.len().min(self.read_bytes_left);
+        let len = buffer.len().min(self.limit(self.read_bytes_left));
         match self.socket.read(&mut buffer[..len]) {
             Ok(count) => self.receive(&buffer[..count]),
             Err(e) if is_transient(&e) => {}

@@ -103,9 +103,10 @@ impl<S> Connection<S> {
         self.input.capacity() + self.output.capacity()
     }
 
-    /// Makes the input buffer larger than needed.
+    /// Makes the buffers larger than needed.
     pub(in crate::server) fn reserve(&mut self, capacity: usize) {
         self.input.reserve(capacity);
+        self.output.reserve(capacity);
     }
 
     /// Makes it look as if it was last ready so long ago.
@@ -231,13 +232,16 @@ fn an_iteration_executes_one_scan() {
 }
 
 #[test]
-fn unsent_replies_before_auth_are_short() {
+fn a_stranger_holds_little_memory() {
     let secret = crate::Secret::new("s".to_owned());
     let options = ServerOptions { secret, ..ServerOptions::default() };
-    let mut connection = connection_with(options, &[&b"HELP\n".repeat(100)], false);
-    let mut executor = executor(&connection);
-    assert!(execute(&mut connection, &mut executor) < 20);
-    assert!(!connection.may_execute());
+    let mut connection = connection_with(options, &[&b"HELP\n".repeat(4_000)], false);
+    connection.socket.is_full = true;
+    run(&mut connection);
+    assert!(connection.capacity() < 8 << 10, "{} bytes", connection.capacity());
+    connection.socket.is_full = false;
+    connection.note_ready(false, true, Instant::now());
+    assert_eq!(run(&mut connection).lines().count(), 4_000);
 }
 
 #[test]
@@ -262,6 +266,18 @@ fn shutdown_is_answered_last_and_ends_as_asked() {
     connection.stop_lingering(&mut [0; 1_000]);
     assert_eq!(connection.state, Closed);
     assert_eq!(connection.socket.sent, b"PONG\nOK\r\n");
+}
+
+#[test]
+fn a_client_that_reads_is_active() {
+    let now = Instant::now();
+    let mut connection = connection(&[b"QUIT\n"], false);
+    connection.socket.is_full = true;
+    run(&mut connection);
+    let later = now + Duration::from_secs(9);
+    assert!(!connection.stay_active(later, Duration::from_secs(1)), "it waits for the client");
+    connection.note_ready(false, true, later);
+    assert!(connection.stay_active(later, Duration::from_secs(1)));
 }
 
 #[test]

@@ -42,6 +42,30 @@ fn requests_that_arrive_meanwhile_share_a_commit() {
 }
 
 #[test]
+fn an_iteration_ends_while_requests_arrive() {
+    let (mut event_loop, mut clients) = event_loop(ServerOptions::default(), 1);
+    event_loop.buffer.truncate(8);
+    clients[0].write_all(&b"SET a 1\n".repeat(1_000)).unwrap();
+    while event_loop.executor.counters.requests == 0 {
+        event_loop.run_once().unwrap();
+    }
+    assert!(event_loop.executor.counters.requests <= u64::from(ROUNDS_MAX));
+}
+
+#[test]
+fn a_departure_ends_the_pause_of_the_listener() {
+    let (mut event_loop, clients) = event_loop(ServerOptions::default(), 1);
+    event_loop.listener.paused_until = Some(Instant::now() + IDLE_PAUSE);
+    event_loop.run_once().unwrap();
+    assert!(event_loop.listener.paused_until.is_some());
+    drop(clients);
+    while event_loop.clients.len() > 0 {
+        event_loop.run_once().unwrap();
+    }
+    assert!(event_loop.listener.paused_until.is_none());
+}
+
+#[test]
 fn what_was_read_is_executed_without_a_wait() {
     // The second reply is over the limit on waiting replies until the first is sent.
     let options = ServerOptions { output_bytes_max: 1, ..ServerOptions::default() };

@@ -15,8 +15,8 @@ use crate::error::KvsError;
 use crate::logger::{Level, trace, write_limited};
 use crate::protocol::{Code, Fault, HELP, Reply, Request};
 
-/// Maximum length of a line before `AUTH`, and of the replies that wait to be sent.
-/// Without it, unknown peers could each fill as much memory as a trusted client.
+/// Limit on a line, a read, and the replies that wait to be sent before `AUTH`. Without
+/// it, unknown peers could each fill as much memory as a trusted client.
 pub(super) const UNAUTHENTICATED_BYTES_MAX: usize = 1 << 10;
 
 /// What clients must send with `AUTH` before other requests.

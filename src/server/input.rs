@@ -4,8 +4,8 @@
 //! goes back to the first line that is left.
 //!
 //! Invariants:
-//! * `consumed <= scanned <= bytes.len()`. No byte is searched for a newline
-//!   twice, so a line that arrives byte by byte costs no more
+//! * `consumed <= scanned <= bytes.len()`. No byte of an incomplete line is searched for
+//!   a newline twice, so a line that arrives byte by byte costs no more
 //!   (`no_byte_is_searched_twice`).
 //! * After execution the buffer holds at most one line of the maximum length. A
 //!   longer line is dropped as it arrives (`an_endless_line_needs_little_memory`).

@@ -108,7 +108,7 @@ impl Listener {
     /// Adds a client. One over the limit is only told so.
     fn admit(&self, mut client: Client, clients: &mut Clients, counters: &mut Counters) {
         let (peer, max) = (client.peer, self.options.clients_max);
-        if clients.open_count() < max {
+        if clients.served_count() < max {
             write_limited(Level::Debug, format_args!("{peer}: connected"));
             counters.clients_accepted += 1;
         } else {

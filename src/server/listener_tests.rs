@@ -42,7 +42,7 @@ fn option(client: &Client, level: c_int, name: c_int) -> c_int {
 }
 
 #[test]
-fn vanished_peers_are_noticed_within_minutes() {
+fn vanished_peers_without_unsent_replies_are_noticed_within_minutes() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let _peer = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
     let client = Listener::new(socket, &Rc::default()).accept_one().unwrap();

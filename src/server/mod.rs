@@ -79,13 +79,13 @@ impl FromStr for Fsync {
 ///
 /// All counts twice, because buffers grow by doubling. A value whose characters must
 /// all be escaped becomes six times as long. An idle client takes almost nothing.
+/// Before `AUTH`, each of the three limits is at most 1 KiB.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
     /// When writes are fsynced.
     pub fsync: Fsync,
-    /// Maximum length of a request line in bytes. A longer line is answered
-    /// `ERR too-long`. Before `AUTH`, the maximum is 1 KiB.
+    /// Maximum length of a request line. A longer line is answered `ERR too-long`.
     pub line_bytes_max: usize,
     /// Maximum number of clients. One more is answered `ERR busy` and disconnected.
     pub clients_max: usize,

@@ -68,6 +68,22 @@ fn figure(client: &mut BufReader<TcpStream>, name: &str) -> u64 {
     figure.unwrap().trim().parse().unwrap()
 }
 
+/// Requests more for `slow` than fits into the buffers, and waits until nothing more is
+/// executed for it. Returns the reply, which it gets 100 times.
+fn flood(client: &mut BufReader<TcpStream>, slow: &BufReader<TcpStream>) -> String {
+    let value = "v".repeat(200_000);
+    assert_eq!(ask(client, &format!("SET a {value}")), "OK\n");
+    send(slow, &b"GET a\n".repeat(100));
+    let mut before = 0;
+    loop {
+        let requests = figure(client, "requests");
+        if std::mem::replace(&mut before, requests) + 1 == requests && requests > 10 {
+            assert!(requests < 100);
+            return format!("VALUE {value}\n");
+        }
+    }
+}
+
 /// Everything until the connection ends; an error ends it too.
 fn rest(client: &mut BufReader<TcpStream>) -> String {
     let mut all = Vec::new();
@@ -176,6 +192,17 @@ fn shutdown_is_answered_last() {
 }
 
 #[test]
+fn shutdown_waits_once_for_a_client_that_does_not_read() {
+    let served = serve(ServerOptions::default());
+    let (mut client, slow) = (served.connect(), served.connect());
+    flood(&mut client, &slow);
+    let start = Instant::now();
+    assert_eq!(ask(&mut client, "SHUTDOWN"), "OK\n");
+    served.thread.join().unwrap().unwrap();
+    assert!(start.elapsed() < Duration::from_millis(3_500));
+}
+
+#[test]
 fn a_shutdown_without_sync_says_so() {
     let served = serve(ServerOptions::default());
     let mut client = served.connect();
@@ -219,22 +246,10 @@ fn refused_clients_are_limited_too() {
 #[test]
 fn a_slow_reader_gets_every_reply_and_delays_nobody() {
     let served = serve(ServerOptions::default());
-    let mut client = served.connect();
-    let value = "v".repeat(200_000);
-    assert_eq!(ask(&mut client, &format!("SET a {value}")), "OK\n");
-    let mut slow = served.connect();
-    send(&slow, &b"GET a\n".repeat(100));
+    let (mut client, mut slow) = (served.connect(), served.connect());
+    let reply = flood(&mut client, &slow);
     slow.get_ref().shutdown(Shutdown::Write).unwrap();
-    // Until nothing more is executed for the slow reader.
-    let mut before = 0;
-    loop {
-        let requests = figure(&mut client, "requests");
-        if std::mem::replace(&mut before, requests) + 1 == requests && requests > 10 {
-            break;
-        }
-    }
-    assert!(before < 100);
-    assert!(rest(&mut slow) == format!("VALUE {value}\n").repeat(100));
+    assert!(rest(&mut slow) == reply.repeat(100));
     served.stop().unwrap();
 }
 

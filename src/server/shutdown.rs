@@ -55,17 +55,13 @@ impl Stop {
     }
 
     /// SIGHUP, SIGINT and SIGTERM stop the server. A second signal ends the process
-    /// at once. This changes the whole process, so only a binary should call it.
-    ///
-    /// # Errors
-    ///
-    /// If it was called before, or the system refuses.
+    /// at once. This changes the whole process, so only a binary should call it, and
+    /// once: a second call takes the signals from the first. Fails if the system refuses.
     pub fn on_signals() -> io::Result<Stop> {
         let (handle, stop) = Stop::pair()?;
         // Both ends stay open, so the handler never writes to a reused descriptor.
         std::mem::forget(stop.pipe.as_ref().map(UnixStream::try_clone).transpose()?);
-        PIPE.compare_exchange(-1, handle.pipe.into_raw_fd(), Ordering::SeqCst, Ordering::SeqCst)
-            .map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
+        PIPE.store(handle.pipe.into_raw_fd(), Ordering::SeqCst);
         let handler: extern "C" fn(c_int) = on_signal;
         // A shell that starts a server in the background ignores SIGINT for it, which
         // must stop it nevertheless. Only `nohup` ignores SIGHUP, and is obeyed.

@@ -171,7 +171,9 @@ pub fn client_with(args: &[&str], stdin: &[u8]) -> Ran {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let _ = child.stdin.take().unwrap().write_all(stdin);
+    let (mut to_child, stdin) = (child.stdin.take().unwrap(), stdin.to_vec());
+    // Beside it: the client may wait for its output to be read.
+    std::thread::spawn(move || to_child.write_all(&stdin));
     child.wait_with_output().unwrap().into()
 }
 

@@ -73,10 +73,10 @@ pub(crate) fn io_error(context: impl Into<String>) -> impl FnOnce(io::Error) -> 
 pub(crate) fn exit(result: Result<(), Failure>, waits: bool) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
     let mut stderr = io::stderr();
-    if waits || is_writable(&stderr) {
-        // If stderr is closed, only the exit status is left.
-        let _ = stderr.write_all(failure.text.as_bytes());
-    }
+    // Every system's pipe takes 512 bytes at once if it is writable. If stderr is closed,
+    // only the exit status is left.
+    let mut chunks = failure.text.as_bytes().chunks(512);
+    chunks.all(|chunk| (waits || is_writable(&stderr)) && stderr.write_all(chunk).is_ok());
     ExitCode::from(failure.status)
 }
 
