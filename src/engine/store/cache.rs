@@ -57,8 +57,8 @@ impl Cache {
         let context = format!("cannot allocate a block cache of {cache_bytes} bytes");
         let slots = allocate(cache_bytes / BLOCK_BYTES);
         let (tags, bytes) = slots.map_err(|e| KvsError::io(context)(e.into()))?;
-        // The last record of a segment may begin at its end.
-        let stride = segment_bytes as usize / BLOCK_BYTES + 2;
+        // The last block of a segment is seldom full.
+        let stride = segment_bytes as usize / BLOCK_BYTES + 1;
         Ok(Cache { tags, bytes, stride, record: Vec::new() })
     }
 
