@@ -133,25 +133,7 @@ impl Default for Options {
 /// # }
 /// ```
 ///
-/// A store can be moved to another thread. Threads share one behind a mutex:
-///
-/// ```
-/// use std::sync::{Arc, Mutex};
-/// use kvs::{KvStore, KvsEngine};
-///
-/// # fn main() -> kvs::Result<()> {
-/// # let directory = tempfile::tempdir().unwrap();
-/// # let directory = directory.path();
-/// let store = Arc::new(Mutex::new(KvStore::open(directory)?));
-/// let shared = store.clone();
-/// let writer = std::thread::spawn(move || {
-///     shared.lock().unwrap().set("key".to_owned(), "value".to_owned())
-/// });
-/// writer.join().unwrap()?;
-/// assert!(store.lock().unwrap().get("key".to_owned())?.is_some());
-/// # Ok(())
-/// # }
-/// ```
+/// A store can be moved to another thread. Threads share one behind a mutex.
 pub struct KvStore<D: Fs = OsFs> {
     /// Methods take `&self`, and one thread calls them at a time.
     inner: RefCell<Inner<D>>,

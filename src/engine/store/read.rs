@@ -101,7 +101,7 @@ impl<D: Fs> Inner<D> {
             let (salt, bytes) = self.log.read(Location { len, ..location }, &mut self.cache)?;
             let header = match RecordHeader::decode(bytes, salt) {
                 Ok(header) => header,
-                Err(damage) => return Err(self.log.corrupt(location, damage.to_string())),
+                Err(damage) => return Err(self.log.corrupt(location, damage.to_owned())),
             };
             let end = RECORD_HEADER_BYTES + header.key_len;
             if end > len as usize && len < location.len {
@@ -120,7 +120,7 @@ impl<D: Fs> Inner<D> {
 
 /// The value in the bytes of a record, or what is wrong with them.
 fn decode_value(bytes: &[u8], salt: u32, key: &[u8]) -> std::result::Result<String, String> {
-    let record = Record::decode(bytes, salt).map_err(|damage| damage.to_string())?;
+    let record = Record::decode(bytes, salt).map_err(str::to_owned)?;
     if record.key != key {
         return Err("the record has another key".to_owned());
     }

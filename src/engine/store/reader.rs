@@ -85,14 +85,14 @@ impl<F: FsFile> Reader<F> {
     /// The record at `offset`. Damage is an error.
     pub(super) fn intact_record(&mut self, offset: u32) -> Result<Record<'_>> {
         let path = self.path.clone();
-        let corrupt = |damage: Damage| KvsError::corrupt(&path, offset.into(), damage.to_string());
+        let corrupt = |damage: Damage| KvsError::corrupt(&path, offset.into(), damage);
         self.record(offset.into())?.map_err(corrupt)
     }
 
     /// The header of the record at `offset`. Damage is an error.
     pub(super) fn intact_header(&mut self, offset: u32) -> Result<RecordHeader> {
         let header = self.header(offset.into())?;
-        header.map_err(|damage| KvsError::corrupt(&self.path, offset.into(), damage.to_string()))
+        header.map_err(|damage| KvsError::corrupt(&self.path, offset.into(), damage))
     }
 
     /// The first offset from `offset` on at which an intact header of a record is.
@@ -266,11 +266,11 @@ fn walk_records<F: FsFile>(
         if stated.is_none() && reader.is_zeros(offset)? {
             break;
         }
-        let (end, synced) = match (damage, reader.header(offset)?) {
-            (Damage::Body, Ok(header)) => (offset + header.len() as u64, header.synced),
-            _ => (reader.find_header(offset + 1)?.unwrap_or(reader.end), false),
+        let (end, synced) = match reader.header(offset)? {
+            Ok(header) => ((offset + header.len() as u64).min(reader.end), header.synced),
+            Err(_) => (reader.find_header(offset + 1)?.unwrap_or(reader.end), false),
         };
-        see(offset as u32, Finding::Damaged { end, reason: damage.to_string(), synced })?;
+        see(offset as u32, Finding::Damaged { end, reason: damage.to_owned(), synced })?;
         offset = end;
     }
     if let Some(stated) = stated.filter(|stated| *stated > offset) {

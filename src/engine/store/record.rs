@@ -56,8 +56,6 @@
 //!   valid record (`another_salt_does_not_match`).
 //! * Zeros are not a record (`zeros_are_not_a_record`).
 
-use std::fmt;
-
 use super::crc32c::crc32c;
 
 /// The first bytes of every segment.
@@ -200,14 +198,14 @@ pub(super) struct RecordHeader {
 impl RecordHeader {
     /// Decodes the header at the start of `bytes`.
     pub(super) fn decode(bytes: &[u8], salt: u32) -> Result<RecordHeader, Damage> {
-        let header = bytes.get(..RECORD_HEADER_BYTES).ok_or(Damage::Cut)?;
+        let header = bytes.get(..RECORD_HEADER_BYTES).ok_or(CUT)?;
         if crc32c(salt, &header[4..]) != read_u32(header, 0) {
-            return Err(Damage::Header);
+            return Err(BAD_HEADER);
         }
         let value_len = read_u32(header, 12) as usize;
         let kind = Kind::from_u8(header[8] & !SYNCED);
         Ok(RecordHeader {
-            kind: kind.filter(|_| value_len <= VALUE_BYTES_MAX).ok_or(Damage::Unknown)?,
+            kind: kind.filter(|_| value_len <= VALUE_BYTES_MAX).ok_or(UNKNOWN)?,
             synced: header[8] & SYNCED != 0,
             // The length has 3 bytes; the kind before it is shifted out.
             key_len: (read_u32(header, 8) >> 8) as usize,
@@ -223,9 +221,9 @@ impl RecordHeader {
 
     /// The record with this header, which `bytes` start with.
     pub(super) fn record<'a>(&self, bytes: &'a [u8], salt: u32) -> Result<Record<'a>, Damage> {
-        let body = bytes.get(RECORD_HEADER_BYTES..self.len()).ok_or(Damage::Cut)?;
+        let body = bytes.get(RECORD_HEADER_BYTES..self.len()).ok_or(CUT)?;
         if crc32c(salt, body) != self.body_crc {
-            return Err(Damage::Body);
+            return Err(BAD_BODY);
         }
         let (key, value) = body.split_at(self.key_len);
         Ok(Record { kind: self.kind, synced: self.synced, key, value })
@@ -276,28 +274,11 @@ impl<'a> Record<'a> {
 }
 
 /// Why bytes are not a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
-    /// They end before the record does.
-    Cut,
-    /// The header checksum does not match.
-    Header,
-    /// The body checksum does not match.
-    Body,
-    /// The checksum matches, but there is no such kind, or the value is too long.
-    Unknown,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Damage::Cut => "a record is cut off",
-            Damage::Header => "the header checksum of a record does not match",
-            Damage::Body => "the body checksum of a record does not match",
-            Damage::Unknown => "a record is of no known kind, or longer than the limit",
-        })
-    }
-}
+pub(super) type Damage = &'static str;
+const CUT: Damage = "a record is cut off";
+const BAD_HEADER: Damage = "the header checksum of a record does not match";
+const BAD_BODY: Damage = "the body checksum of a record does not match";
+const UNKNOWN: Damage = "a record is of no known kind, or longer than the limit";
 
 /// Appends a record to `out`. Key and value are within their limits.
 pub(super) fn encode(
