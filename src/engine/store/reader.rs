@@ -10,6 +10,8 @@
 //! Invariants:
 //! * Every byte is part of a header, of a record, of unused space or of a damaged
 //!   range (`every_byte_is_accounted_for`).
+//! * A segment ends where the next one's header says, if its last record names that one's
+//!   salt (`a_header_of_another_time_cuts_nothing_off`).
 //! * The search for a record in damaged bytes takes constant time for each
 //!   position, whatever values clients have stored
 //!   (`crafted_values_do_not_slow_the_search`).
@@ -202,16 +204,20 @@ pub(super) fn walk<F: FsFile>(
     mut see: impl FnMut(Position, Finding<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut expected = found.first().map_or(0, |oldest| oldest.number);
-    // The salt that the last record names for the next segment.
-    let mut next_salt = None;
+    // The salt that the last record names for the next segment, and whether that one may
+    // follow.
+    let (mut next_salt, mut may_follow) = (None, true);
     for (at, segment) in found.iter().enumerate() {
         let number = segment.number;
         if number != expected {
             see(Position { segment: expected, offset: 0 }, Finding::Missing(number))?;
-            next_salt = None;
+            (next_salt, may_follow) = (None, true);
         }
         expected = number.saturating_add(1);
         let start = Position { segment: number, offset: 0 };
+        let reason = "it does not follow the segment before it".to_owned();
+        let stray = Found { header: Err(reason), path: segment.path.clone(), ..*segment };
+        let segment = if may_follow { segment } else { &stray };
         see(start, Finding::Segment(segment))?;
         let salt = match &segment.header {
             Ok(header) => Some(header.salt),
@@ -223,14 +229,13 @@ pub(super) fn walk<F: FsFile>(
                 salt
             }
         };
-        next_salt = None;
+        (next_salt, may_follow) = (None, true);
         if let Some(salt) = salt {
             let (file, end) = (Arc::new(open(&segment.path)?), segment.file_len);
             let mut reader = Reader::new(file, &segment.path, salt, end, WALK_READ_BYTES);
-            walk_records(&mut reader, stated_len(found, at), |offset, finding| {
-                if let Finding::Record(record) = &finding {
-                    next_salt = record.next_salt();
-                }
+            let next = found.get(at + 1).filter(|next| next.number == expected);
+            let next = next.and_then(|next| next.header.as_ref().ok());
+            (next_salt, may_follow) = walk_records(&mut reader, next, |offset, finding| {
                 see(Position { segment: number, offset }, finding)
             })?;
         }
@@ -238,44 +243,67 @@ pub(super) fn walk<F: FsFile>(
     Ok(())
 }
 
-/// The length that the header of the next segment states for a segment.
-fn stated_len(found: &[Found], at: usize) -> Option<u64> {
-    let next = found.get(at + 1).filter(|next| next.number == found[at].number + 1)?;
-    next.header.as_ref().ok().map(|header| header.previous_len.into())
-}
-
-/// Walks through the records of a segment that should have the stated length.
+/// Walks through the records of a segment. Returns the salt that its last record names
+/// for the next segment, and whether a segment with the header `next` may follow.
+///
+/// That header states the length of this segment, and its salt has to be the one that
+/// the record there names. A header that does not fit is one of an earlier segment with
+/// this number: a power failure can leave blocks of a file that was removed.
 fn walk_records<F: FsFile>(
     reader: &mut Reader<F>,
-    stated: Option<u64>,
+    next: Option<&SegmentHeader>,
     mut see: impl FnMut(u32, Finding<'_>) -> Result<()>,
-) -> Result<()> {
+) -> Result<(Option<u32>, bool)> {
     let file_len = reader.end;
-    reader.end = stated.unwrap_or(file_len).min(file_len);
+    let mut stated = next.map(|next| u64::from(next.previous_len));
+    let (mut next_salt, mut is_intact) = (None, true);
     let mut offset = SEGMENT_HEADER_BYTES as u64;
-    while offset < reader.end {
+    loop {
+        let end = stated.unwrap_or(file_len).min(file_len);
+        if offset >= end {
+            let is_named = next_salt == next.map(|next| next.salt);
+            let fits = stated.is_none_or(|it| offset < it || offset == it && is_named);
+            if fits || !is_intact {
+                break;
+            }
+            stated = None;
+            continue;
+        }
         let damage = match reader.record(offset)? {
-            Ok(record) => {
+            Ok(record) if offset + u64::from(record.len()) <= end => {
                 let len = record.len();
+                next_salt = record.next_salt();
                 see(offset as u32, Finding::Record(record))?;
                 offset += u64::from(len);
                 continue;
             }
+            Ok(_) => "a record is longer than its segment",
             Err(damage) => damage,
         };
+        let header = reader.header(offset)?;
+        let record_end = header.map_or(offset, |header| offset + header.len() as u64);
+        if record_end > end && is_intact && stated.is_some_and(|stated| stated < file_len) {
+            stated = None;
+            continue;
+        }
         if stated.is_none() && reader.is_zeros(offset)? {
             break;
         }
-        let (end, synced) = match reader.header(offset)? {
-            Ok(header) => ((offset + header.len() as u64).min(reader.end), header.synced),
-            Err(_) => (reader.find_header(offset + 1)?.unwrap_or(reader.end), false),
+        (next_salt, is_intact) = (None, false);
+        let (next_offset, synced) = match header {
+            Ok(header) => (record_end, header.synced),
+            Err(_) => (reader.find_header(offset + 1)?.unwrap_or(end), false),
         };
-        see(offset as u32, Finding::Damaged { end, reason: damage.to_owned(), synced })?;
-        offset = end;
+        let next_offset = next_offset.min(end);
+        let reason = damage.to_owned();
+        see(offset as u32, Finding::Damaged { end: next_offset, reason, synced })?;
+        offset = next_offset;
     }
     if let Some(stated) = stated.filter(|stated| *stated > offset) {
         let reason = format!("the next segment says that this one has {stated} bytes");
-        return see(offset as u32, Finding::Damaged { end: stated, reason, synced: false });
+        see(offset as u32, Finding::Damaged { end: stated, reason, synced: false })?;
+    } else if offset < file_len {
+        see(offset as u32, Finding::Unused)?;
     }
-    if offset < file_len { see(offset as u32, Finding::Unused) } else { Ok(()) }
+    Ok((next_salt, next.is_none() || stated.is_some()))
 }
