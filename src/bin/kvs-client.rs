@@ -13,7 +13,7 @@
 
 mod common;
 
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, StdinLock, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, StdinLock, Write};
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +24,8 @@ use common::{
 };
 use kvs::args::{Arg, Lexer};
 use kvs::protocol::{
-    Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request, quoted,
+    Code, Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
+    quoted,
 };
 use kvs::{KvsClient, KvsError};
 
@@ -124,7 +125,7 @@ fn run() -> Result<(), Failure> {
         ["dump"] => dump(&line)?,
         ["-"] => send_lines(&line)?,
         ["ping"] => {
-            retry(line.timeout, || connect(&line)?.ping())?;
+            retry(line.timeout, is_starting, || connect(&line)?.ping())?;
             print("PONG\n")?;
         }
         ["stats"] => {
@@ -218,6 +219,18 @@ fn connect(line: &Line) -> kvs::Result<KvsClient> {
         client.authenticate(read_secret(path)?)?;
     }
     Ok(client)
+}
+
+/// Returns true if a server may be about to listen, to restart, or to accept a client.
+fn is_starting(error: &KvsError) -> bool {
+    use ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
+    match error {
+        KvsError::Io { source, .. } => {
+            matches!(source.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
+        }
+        KvsError::Server { code, .. } => *code == Code::Busy,
+        _ => false,
+    }
 }
 
 /// Lists the keys with this prefix.

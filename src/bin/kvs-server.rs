@@ -165,11 +165,12 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     let stop = Stop::on_signals().map_err(io_error("cannot catch signals"))?;
     // Before the engine is opened: if the address is in use, nothing is written.
     // Clients wait in the listener's queue until recovery is complete.
-    let listener = retry(RELEASE_TIME_MAX, || {
+    let listener = retry(RELEASE_TIME_MAX, is_in_use, || {
         TcpListener::bind(flags.addr).map_err(io_error(format!("cannot listen on {}", flags.addr)))
     })?;
     let name = choice::choose(&flags.dir, flags.engine)?;
-    let engine = retry(RELEASE_TIME_MAX, || choice::open(&flags.dir, name, &flags.store))?;
+    let engine =
+        retry(RELEASE_TIME_MAX, is_in_use, || choice::open(&flags.dir, name, &flags.store))?;
     let mut options = flags.server;
     options.engine = name.as_str().to_owned();
     options.directory = std::path::absolute(&flags.dir).unwrap_or_else(|_| flags.dir.clone());
@@ -186,6 +187,14 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     server.run(stop)?;
     info!("stopped");
     Ok(())
+}
+
+/// Returns true if another process has the address or the directory.
+fn is_in_use(error: &KvsError) -> bool {
+    match error {
+        KvsError::Io { source, .. } => source.kind() == ErrorKind::AddrInUse,
+        error => matches!(error, KvsError::InUse { .. }),
+    }
 }
 
 /// Prints the pairs or records of a store. Fails if it is damaged.
