@@ -313,8 +313,8 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
             let _ = writeln!(io::stderr());
         }
         let exchanged = client.pipeline(&lines, |nth, reply| {
-            answered = sent + nth + 1;
             let is_error = matches!(decode_reply(reply)?, Reply::Error(_));
+            answered = sent + nth + 1;
             if is_error && !is_terminal && status == 0 {
                 let _ = writeln!(io::stderr(), "error: line {answered} was answered ERR");
                 status = 1;
