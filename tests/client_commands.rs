@@ -78,6 +78,35 @@ fn dump_and_load_copy_every_string() {
     }
 }
 
+/// Nothing in a dumped line is longer than it was in the line that set it, except that a
+/// bare word may get quotes.
+#[test]
+fn a_dump_fits_the_server_that_it_comes_from() {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        let start = |limit| {
+            let flags = ["--engine", engine, "--max-line", limit];
+            Server::start(dir.path(), &flags)
+        };
+        let server = start("1000");
+        let [key, value] = ["\u{7f}".repeat(489), "\u{85}".repeat(245)];
+        let sets = [format!("SET \"{key}\" \"\"\n"), format!("SET k \"{value}\"\n")];
+        assert_eq!(lines(&server, sets.concat().as_bytes()), printed("OK\nOK\n"));
+        let dumped = server.client("dump");
+        assert_eq!(dumped.stderr, "");
+        assert!(sorted(&dumped.stdout) == sorted(&sets.concat()));
+        assert_eq!(server.client("shutdown"), printed(""));
+        let server = start("500");
+        assert_eq!(lines(&server, dumped.stdout.as_bytes()), printed("OK\nOK\n"));
+        assert!(sorted(&server.client("dump").stdout) == sorted(&dumped.stdout));
+        assert_eq!(server.client("shutdown"), printed(""));
+        let server = start("400");
+        let fault = "error: the server answered too-long: the line is longer than the limit of \
+            400 bytes, which --max-line raises\n";
+        assert_eq!(server.client("dump").stderr, fault);
+    }
+}
+
 #[test]
 fn the_first_failed_line_is_named() {
     let dir = tempfile::tempdir().unwrap();
