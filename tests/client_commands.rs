@@ -78,6 +78,27 @@ fn dump_and_load_copy_every_string() {
     }
 }
 
+/// The header of a segment of sled is damaged. sled panics, as it does not find pages
+/// that later ones need.
+#[cfg(feature = "sled")]
+#[test]
+fn a_panic_of_sled_is_an_error_of_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let sled = Server::start(dir.path(), &["--engine", "sled", "--dir", "sled"]);
+    let value = "x".repeat(1_000);
+    let sets: String = (0..3_000).map(|nth| format!("SET key{nth} {value}\n")).collect();
+    assert_eq!(lines(&sled, sets.as_bytes()).status, 0);
+    assert_eq!(sled.client("shutdown"), printed(""));
+    let path = dir.path().join("sled");
+    let mut log = fs::read(path.join("db")).unwrap();
+    log[3 << 20..][..8].fill(b'X');
+    fs::write(path.join("db"), log).unwrap();
+    let ran = server(dir.path(), &["--export", "--dir", "sled"]);
+    let error = format!("error: cannot open the sled database {}\n", path.display());
+    let cause = "caused by: sled has panicked, as its files are damaged\n";
+    assert_eq!(ran, failed(1, &(error + cause)));
+}
+
 /// Nothing in a dumped line is longer than it was in the line that set it, except that a
 /// bare word may get quotes.
 #[test]

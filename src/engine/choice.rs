@@ -66,12 +66,13 @@ pub fn open(
 }
 
 /// Writes a `SET` line to `out` for each key of a store, damaged or not. Passes each loss
-/// to `report`, and returns their number. A [`KvStore`] needs only read permission.
+/// to `report`, and returns their number. A [`KvStore`] is only read. sled exports what it
+/// can open, does not tell what is lost, and changes damaged files: copy them first.
 ///
 /// # Errors
 ///
 /// [`KvsError::InUse`] if a process has the directory open; [`KvsError::Io`] if it
-/// cannot be read, or `out` cannot be written.
+/// cannot be read, or `out` cannot be written; [`KvsError::Engine`] if sled cannot open it.
 pub fn export(directory: &Path, out: &mut dyn Write, report: &mut dyn FnMut(&str)) -> Result<u64> {
     match in_use(directory)? {
         #[cfg(feature = "sled")]
