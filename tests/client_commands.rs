@@ -230,7 +230,9 @@ fn a_terminal_gets_a_prompt() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
-    let command = format!("{} - --addr {}", env!("CARGO_BIN_EXE_kvs-client"), server.addr);
+    // An echo of what is typed could be anywhere in the output.
+    let command = env!("CARGO_BIN_EXE_kvs-client");
+    let command = format!("stty -echo; {command} - --addr {}", server.addr);
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
         .stdin(Stdio::piped())
