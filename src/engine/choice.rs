@@ -123,13 +123,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), EngineName::Sled, &Options::default()).unwrap());
         assert_eq!(choose(dir.path(), None).unwrap(), EngineName::Sled);
-        // One of its files may be lost.
-        fs::remove_file(dir.path().join("conf")).unwrap();
         for opened in [
             choose(dir.path(), Some(EngineName::Kvs)).map(drop),
             KvStore::open(dir.path()).map(drop),
         ] {
             assert!(matches!(opened, Err(KvsError::WrongEngine { .. })), "{opened:?}");
+        }
+    }
+
+    /// Other files of sled may be lost. A new store beside them would be a surprise.
+    #[test]
+    fn two_of_sleds_files_are_a_database() {
+        for files in [["conf", "blobs"], ["db", "blobs"], ["conf", "db"], ["db", "snap.0"]] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(files[0]), "").unwrap();
+            assert_eq!(in_use(dir.path()).unwrap(), None);
+            fs::write(dir.path().join(files[1]), "").unwrap();
+            assert_eq!(choose(dir.path(), None).unwrap(), EngineName::Sled);
+            let opened = KvStore::open(dir.path());
+            assert!(matches!(opened, Err(KvsError::WrongEngine { .. })), "{files:?}");
         }
     }
 
