@@ -248,7 +248,10 @@ fn a_terminal_gets_a_prompt() {
     assert!(text.ends_with("kvs> OK\r\n"), "{text}");
     assert_eq!(text.matches("kvs> ").count(), 7, "{text}");
     assert!(text.contains("VALUE \"x y\"\r\n"), "{text}");
-    assert!(text.contains("error: the line was not sent: a terminal cuts"), "{text}");
+    assert!(
+        text.contains("error: the line was not sent: a terminal cuts it at 4,095 bytes"),
+        "{text}"
+    );
     assert!(text.contains("NOT_FOUND\r\n"), "{text}");
 }
 

@@ -7,7 +7,8 @@
 //! * `dump` prints lines that `kvs-client -` loads, for all keys and values
 //!   (`dump_and_load_copy_every_string`).
 //! * `kvs-client -` sends a line only if it has its ending: a file that was cut off
-//!   cannot store half a value (`an_unfinished_line_is_not_sent`).
+//!   cannot store half a value (`an_unfinished_line_is_not_sent`). Nor can a line that
+//!   a terminal cuts (`a_terminal_gets_a_prompt`).
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -29,7 +30,7 @@ use kvs::protocol::{
 };
 use kvs::{KvsClient, KvsError};
 
-/// Bytes of the longest line that a terminal passes on whole (`termios(3)`).
+/// A terminal cuts a longer line to this many bytes and a newline (`termios(3)`).
 const TERMINAL_LINE_BYTES_MAX: usize = 4_095;
 
 const HELP: &str = "\
@@ -304,7 +305,7 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
             return Err(failed(&[format!("line {} was not sent: {reason}", sent + 1)]));
         }
         if is_terminal && lines.len() > TERMINAL_LINE_BYTES_MAX {
-            let hint = "a terminal cuts a line of this length; use a pipe or set KEY --stdin";
+            let hint = "a terminal cuts it at 4,095 bytes; use a pipe, or set KEY --stdin < FILE";
             let _ = writeln!(io::stderr(), "error: the line was not sent: {hint}");
             continue;
         }
