@@ -78,6 +78,56 @@ fn dump_and_load_copy_every_string() {
     }
 }
 
+/// The header of a segment of sled is damaged. sled panics, as it does not find pages
+/// that later ones need.
+#[cfg(feature = "sled")]
+#[test]
+fn a_panic_of_sled_is_an_error_of_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let sled = Server::start(dir.path(), &["--engine", "sled", "--dir", "sled"]);
+    let value = "x".repeat(1_000);
+    let sets: String = (0..3_000).map(|nth| format!("SET key{nth} {value}\n")).collect();
+    assert_eq!(lines(&sled, sets.as_bytes()).status, 0);
+    assert_eq!(sled.client("shutdown"), printed(""));
+    let path = dir.path().join("sled");
+    let mut log = fs::read(path.join("db")).unwrap();
+    log[3 << 20..][..8].fill(b'X');
+    fs::write(path.join("db"), log).unwrap();
+    let ran = server(dir.path(), &["--export", "--dir", "sled"]);
+    let error = format!("error: cannot open the sled database {}\n", path.display());
+    let cause = "caused by: sled has panicked, as its files are damaged\n";
+    assert_eq!(ran, failed(1, &(error + cause)));
+}
+
+/// Nothing in a dumped line is longer than it was in the line that set it, except that a
+/// bare word may get quotes.
+#[test]
+fn a_dump_fits_the_server_that_it_comes_from() {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        let start = |limit| {
+            let flags = ["--engine", engine, "--max-line", limit];
+            Server::start(dir.path(), &flags)
+        };
+        let server = start("1000");
+        let [key, value] = ["\u{7f}".repeat(489), "\u{85}".repeat(245)];
+        let sets = [format!("SET \"{key}\" \"\"\n"), format!("SET k \"{value}\"\n")];
+        assert_eq!(lines(&server, sets.concat().as_bytes()), printed("OK\nOK\n"));
+        let dumped = server.client("dump");
+        assert_eq!(dumped.stderr, "");
+        assert!(sorted(&dumped.stdout) == sorted(&sets.concat()));
+        assert_eq!(server.client("shutdown"), printed(""));
+        let server = start("500");
+        assert_eq!(lines(&server, dumped.stdout.as_bytes()), printed("OK\nOK\n"));
+        assert!(sorted(&server.client("dump").stdout) == sorted(&dumped.stdout));
+        assert_eq!(server.client("shutdown"), printed(""));
+        let server = start("400");
+        let fault = "error: the server answered too-long: the line is longer than the limit of \
+            400 bytes, which --max-line raises\n";
+        assert_eq!(server.client("dump").stderr, fault);
+    }
+}
+
 #[test]
 fn the_first_failed_line_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,7 +230,9 @@ fn a_terminal_gets_a_prompt() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
-    let command = format!("{} - --addr {}", env!("CARGO_BIN_EXE_kvs-client"), server.addr);
+    // An echo of what is typed could be anywhere in the output.
+    let command = env!("CARGO_BIN_EXE_kvs-client");
+    let command = format!("stty -echo; {command} - --addr {}", server.addr);
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
         .stdin(Stdio::piped())
@@ -196,7 +248,10 @@ fn a_terminal_gets_a_prompt() {
     assert!(text.ends_with("kvs> OK\r\n"), "{text}");
     assert_eq!(text.matches("kvs> ").count(), 7, "{text}");
     assert!(text.contains("VALUE \"x y\"\r\n"), "{text}");
-    assert!(text.contains("error: the line was not sent: a terminal cuts"), "{text}");
+    assert!(
+        text.contains("error: the line was not sent: a terminal cuts it at 4,095 bytes"),
+        "{text}"
+    );
     assert!(text.contains("NOT_FOUND\r\n"), "{text}");
 }
 
@@ -242,11 +297,13 @@ fn ping_waits_until_a_server_has_a_place() {
 
 #[test]
 fn another_servers_answers_are_a_failure() {
-    for reply in ["HTTP/1.1 400 Bad Request\r\n", "-ERR unknown command\r\n", "ERROR\r\n"] {
+    for reply in ["OK\nHTTP/1.1 400\r\n", "OK\n-ERR unknown command\r\n", "OK\nERROR\r\n"] {
         let addr = answer_as(vec![reply]).to_string();
-        let ran = client_with(&["-", "--addr", &addr], b"SET a 1\n");
-        assert_eq!((ran.status, &*ran.stdout), (1, ""));
-        assert!(ran.stderr.contains("kvs server"), "{ran:?}");
+        let ran = client_with(&["-", "--addr", &addr], b"SET a 1\nSET b 2\n");
+        assert_eq!((ran.status, &*ran.stdout), (1, "OK\n"));
+        let begins = "error: the lines after line 1 were not all answered\n\
+            caused by: not a kvs server's answer: it begins '";
+        assert!(ran.stderr.starts_with(begins), "{ran:?}");
     }
 }
 

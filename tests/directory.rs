@@ -130,7 +130,7 @@ fn paths_that_cannot_be_created_are_named() {
 #[test]
 fn other_files_are_left_alone() {
     let parent = tempfile::tempdir().unwrap();
-    let names = ["notes.txt", "1.kvs", "00000001.kvs.bak", "lock", "00000000.kvs"];
+    let names = ["notes.txt", "db", "1.kvs", "00000001.kvs.bak", "lock", "00000000.kvs"];
     for name in names {
         fs::write(parent.path().join(name), name).unwrap();
     }

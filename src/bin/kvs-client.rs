@@ -7,13 +7,14 @@
 //! * `dump` prints lines that `kvs-client -` loads, for all keys and values
 //!   (`dump_and_load_copy_every_string`).
 //! * `kvs-client -` sends a line only if it has its ending: a file that was cut off
-//!   cannot store half a value (`an_unfinished_line_is_not_sent`).
+//!   cannot store half a value (`an_unfinished_line_is_not_sent`). Nor can a line that
+//!   a terminal cuts (`a_terminal_gets_a_prompt`).
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod common;
 
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, StdinLock, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, StdinLock, Write};
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,11 +25,12 @@ use common::{
 };
 use kvs::args::{Arg, Lexer};
 use kvs::protocol::{
-    Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request, quoted,
+    Code, Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
+    quoted,
 };
 use kvs::{KvsClient, KvsError};
 
-/// Bytes of the longest line that a terminal passes on whole (`termios(3)`).
+/// A terminal cuts a longer line to this many bytes and a newline (`termios(3)`).
 const TERMINAL_LINE_BYTES_MAX: usize = 4_095;
 
 const HELP: &str = "\
@@ -124,7 +126,7 @@ fn run() -> Result<(), Failure> {
         ["dump"] => dump(&line)?,
         ["-"] => send_lines(&line)?,
         ["ping"] => {
-            retry(line.timeout, || connect(&line)?.ping())?;
+            retry(line.timeout, is_starting, || connect(&line)?.ping())?;
             print("PONG\n")?;
         }
         ["stats"] => {
@@ -220,6 +222,18 @@ fn connect(line: &Line) -> kvs::Result<KvsClient> {
     Ok(client)
 }
 
+/// Returns true if a server may be about to listen, to restart, or to accept a client.
+fn is_starting(error: &KvsError) -> bool {
+    use ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
+    match error {
+        KvsError::Io { source, .. } => {
+            matches!(source.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
+        }
+        KvsError::Server { code, .. } => *code == Code::Busy,
+        _ => false,
+    }
+}
+
 /// Lists the keys with this prefix.
 fn list_keys(line: &Line, prefix: &str) -> kvs::Result<()> {
     let mut client = connect(line)?;
@@ -291,7 +305,7 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
             return Err(failed(&[format!("line {} was not sent: {reason}", sent + 1)]));
         }
         if is_terminal && lines.len() > TERMINAL_LINE_BYTES_MAX {
-            let hint = "a terminal cuts a line of this length; use a pipe or set KEY --stdin";
+            let hint = "a terminal cuts it at 4,095 bytes; use a pipe, or set KEY --stdin < FILE";
             let _ = writeln!(io::stderr(), "error: the line was not sent: {hint}");
             continue;
         }
@@ -300,8 +314,8 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
             let _ = writeln!(io::stderr());
         }
         let exchanged = client.pipeline(&lines, |nth, reply| {
-            answered = sent + nth + 1;
             let is_error = matches!(decode_reply(reply)?, Reply::Error(_));
+            answered = sent + nth + 1;
             if is_error && !is_terminal && status == 0 {
                 let _ = writeln!(io::stderr(), "error: line {answered} was answered ERR");
                 status = 1;

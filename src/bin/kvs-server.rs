@@ -34,7 +34,8 @@ Examples:
 
 Usage: kvs-server [FLAGS]            serve until SHUTDOWN, SIGINT, SIGTERM or SIGHUP
        kvs-server --export [FLAGS]   print all pairs as SET lines, even of a damaged
-                                     store, and report what is lost
+                                     store, and report what is lost; of sled's files,
+                                     only what sled can open: copy the directory first
        kvs-server --inspect [FLAGS]  print all records and damaged ranges (engine kvs)
 
   --addr IP:PORT     address to listen on [127.0.0.1:4000]
@@ -165,11 +166,12 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     let stop = Stop::on_signals().map_err(io_error("cannot catch signals"))?;
     // Before the engine is opened: if the address is in use, nothing is written.
     // Clients wait in the listener's queue until recovery is complete.
-    let listener = retry(RELEASE_TIME_MAX, || {
+    let listener = retry(RELEASE_TIME_MAX, is_in_use, || {
         TcpListener::bind(flags.addr).map_err(io_error(format!("cannot listen on {}", flags.addr)))
     })?;
     let name = choice::choose(&flags.dir, flags.engine)?;
-    let engine = retry(RELEASE_TIME_MAX, || choice::open(&flags.dir, name, &flags.store))?;
+    let engine =
+        retry(RELEASE_TIME_MAX, is_in_use, || choice::open(&flags.dir, name, &flags.store))?;
     let mut options = flags.server;
     options.engine = name.as_str().to_owned();
     options.directory = std::path::absolute(&flags.dir).unwrap_or_else(|_| flags.dir.clone());
@@ -188,9 +190,20 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     Ok(())
 }
 
+/// Returns true if another process has the address or the directory.
+fn is_in_use(error: &KvsError) -> bool {
+    match error {
+        KvsError::Io { source, .. } => source.kind() == ErrorKind::AddrInUse,
+        error => matches!(error, KvsError::InUse { .. }),
+    }
+}
+
 /// Prints the pairs or records of a store. Fails if it is damaged.
 fn print_store(flags: &Flags) -> Result<(), Failure> {
-    choice::choose(&flags.dir, flags.engine)?;
+    if choice::choose(&flags.dir, flags.engine)? == EngineName::Sled {
+        // A panic of sled at damaged files becomes an error, which is enough to print.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = match flags.mode {
         Mode::Inspect => KvStore::inspect(&flags.dir, &mut out),

@@ -66,12 +66,13 @@ pub fn open(
 }
 
 /// Writes a `SET` line to `out` for each key of a store, damaged or not. Passes each loss
-/// to `report`, and returns their number. A [`KvStore`] needs only read permission.
+/// to `report`, and returns their number. A [`KvStore`] is only read. sled exports what it
+/// can open, does not tell what is lost, and changes damaged files: copy them first.
 ///
 /// # Errors
 ///
 /// [`KvsError::InUse`] if a process has the directory open; [`KvsError::Io`] if it
-/// cannot be read, or `out` cannot be written.
+/// cannot be read, or `out` cannot be written; [`KvsError::Engine`] if sled cannot open it.
 pub fn export(directory: &Path, out: &mut dyn Write, report: &mut dyn FnMut(&str)) -> Result<u64> {
     match in_use(directory)? {
         #[cfg(feature = "sled")]
@@ -122,13 +123,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), EngineName::Sled, &Options::default()).unwrap());
         assert_eq!(choose(dir.path(), None).unwrap(), EngineName::Sled);
-        // One of its files may be lost.
-        fs::remove_file(dir.path().join("conf")).unwrap();
         for opened in [
             choose(dir.path(), Some(EngineName::Kvs)).map(drop),
             KvStore::open(dir.path()).map(drop),
         ] {
             assert!(matches!(opened, Err(KvsError::WrongEngine { .. })), "{opened:?}");
+        }
+    }
+
+    /// Other files of sled may be lost. A new store beside them would be a surprise.
+    #[test]
+    fn two_of_sleds_files_are_a_database() {
+        for files in [["conf", "blobs"], ["db", "blobs"], ["conf", "db"], ["db", "snap.0"]] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(files[0]), "").unwrap();
+            assert_eq!(in_use(dir.path()).unwrap(), None);
+            fs::write(dir.path().join(files[1]), "").unwrap();
+            assert_eq!(choose(dir.path(), None).unwrap(), EngineName::Sled);
+            let opened = KvStore::open(dir.path());
+            assert!(matches!(opened, Err(KvsError::WrongEngine { .. })), "{files:?}");
         }
     }
 

@@ -62,10 +62,9 @@ impl SledKvStore {
         // sled would create it for everyone whom the umask lets in.
         OsFs::default().create_dir(&path.join("blobs")).map_err(KvsError::io(context()))?;
         // sled panics at some damage.
-        let opened = std::panic::catch_unwind(|| open_db(path)).unwrap_or_else(|_| {
-            Err(sled::Error::Unsupported("sled has panicked, as its files are damaged".to_owned()))
-        });
-        let db = opened.map_err(engine_error(&context()))?;
+        let opened = std::panic::catch_unwind(|| open_db(path))
+            .map_err(|_| io::Error::other("sled has panicked, as its files are damaged"));
+        let db = opened.map_err(engine_error(&context()))?.map_err(engine_error(&context()))?;
         sync_files(path, |name| name == "conf" || name == "db" || name.starts_with("snap."))
             .map_err(KvsError::io(context()))?;
         let log = File::open(path.join("db")).map_err(KvsError::io(context()))?;
@@ -100,7 +99,8 @@ impl SledKvStore {
     }
 
     /// Writes a `SET` line for each key of a database to `out`. Passes each pair that
-    /// cannot be read to `report`, and returns their number.
+    /// cannot be read to `report`, and returns their number. sled opens a damaged database
+    /// without the pairs that it cannot find, and writes to it.
     pub(super) fn export(
         directory: &Path,
         out: &mut dyn Write,

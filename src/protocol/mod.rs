@@ -27,8 +27,9 @@
 //! Verbs are case-insensitive. `next` is the cursor of the scan's next page, or
 //! a bare `-` after the last page. The code of an error is for programs. Its
 //! message is for people; `; caused by: ` precedes each cause. Encoding quotes a
-//! token only when it must, and escapes every control character (DEL and C1 too),
-//! as a terminal may interpret it.
+//! token only when it must. In a reply it escapes every control character (DEL and C1
+//! too), as a terminal may interpret it. In a request it leaves DEL and C1 as they are,
+//! so that the request is hardly longer than the one that stored the string.
 //!
 //! Not here: sockets, the enforcement of limits, and engines.
 //!

@@ -111,28 +111,17 @@ pub(crate) fn read_secret(path: &Path) -> kvs::Result<String> {
     checked.map_err(io_error(context))
 }
 
-/// Calls `attempt` again for up to `time` while another process is about to listen, or
-/// to release an address, a directory or a place among the clients.
+/// Calls `attempt` again for up to `time` after errors that may pass.
 pub(crate) fn retry<T>(
     time: Duration,
+    may_pass: impl Fn(&KvsError) -> bool,
     mut attempt: impl FnMut() -> kvs::Result<T>,
 ) -> kvs::Result<T> {
     let begun = Instant::now();
     loop {
-        let result = attempt();
-        let may_pass = match &result {
-            Err(KvsError::Io { source, .. }) => {
-                use ErrorKind::{AddrInUse, ConnectionRefused, ConnectionReset, UnexpectedEof};
-                matches!(
-                    source.kind(),
-                    AddrInUse | ConnectionRefused | ConnectionReset | UnexpectedEof
-                )
-            }
-            Err(KvsError::InUse { .. } | KvsError::Server { code: Code::Busy, .. }) => true,
-            _ => false,
-        };
-        if !may_pass || begun.elapsed() >= time {
-            return result;
+        match attempt() {
+            Err(error) if may_pass(&error) && begun.elapsed() < time => {}
+            result => return result,
         }
         std::thread::sleep(RETRY_PAUSE);
     }

@@ -29,7 +29,8 @@ const NUMBER_DIGITS: usize = 8;
 const OLD_SEGMENT_SUFFIX: &str = ".seg";
 /// The subdirectories in which the server of version 0.1 kept the engines' files.
 const OLD_SUBDIRECTORIES: [&str; 2] = ["kvs", "sled"];
-/// Names that every sled database has. Two of them are enough to tell, in case one is lost.
+/// Names that every sled database has. A snapshot may be there, too. Two names are enough
+/// to tell, in case others are lost. A single one may be somebody else's.
 const SLED_NAMES: [&str; 3] = ["conf", "db", "blobs"];
 
 /// The engines.
@@ -216,7 +217,11 @@ pub(crate) fn engine_in(
 ) -> Result<Option<EngineName>> {
     let names = list(path).map_err(KvsError::cannot("list the directory", path))?;
     let has = |names: &[String], name: &str| names.iter().any(|it| it == name);
-    let has_sled = |names: &[String]| SLED_NAMES.iter().filter(|it| has(names, it)).count() > 1;
+    let has_sled = |names: &[String]| {
+        let has_snapshot = names.iter().any(|name| name.starts_with("snap."));
+        let found = SLED_NAMES.iter().filter(|name| has(names, name)).count();
+        found + usize::from(has_snapshot) > 1
+    };
     let has_old = |names: &[String]| names.iter().any(|name| is_old_segment(name));
     let is_old_subdirectory = |name: &&str| {
         // A file of this name is somebody else's.
