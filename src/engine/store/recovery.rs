@@ -62,6 +62,8 @@ pub(super) struct Replay<F> {
     pub(super) cleaned: u32,
     /// Whether the last record is a `Checkpoint` of all that is before it.
     ends_with_checkpoint: bool,
+    /// Where the last record is, if it ends its segment.
+    end_of_segment: Option<u32>,
     /// The first error in the log: where it is, and what is wrong.
     pub(super) error: Option<(Position, String)>,
     /// What shows that the error is no torn tail.
@@ -124,6 +126,7 @@ impl<F> Replay<F> {
             synced: Position::default(),
             cleaned: 0,
             ends_with_checkpoint: false,
+            end_of_segment: None,
             error: None,
             evidence: None,
         }
@@ -156,6 +159,7 @@ impl<F> Replay<F> {
         }
         match finding {
             Finding::Segment(Found { path, number, file_len, header: Ok(header), .. }) => {
+                self.end_of_segment = None;
                 self.segments.push_back(Segment {
                     path: path.clone(),
                     number: *number,
@@ -183,6 +187,7 @@ impl<F> Replay<F> {
             segment.len = offset + len;
         }
         self.ends_with_checkpoint = record.checkpoint() == Some(at);
+        self.end_of_segment = record.next_salt().map(|_| offset);
         match record.kind {
             Kind::Set => {
                 let location = Location { segment, offset, len };
@@ -247,12 +252,16 @@ fn finish<D: Fs>(
     store: u64,
     replay: Replay<D::File>,
 ) -> Result<(Segments<D::File>, Index)> {
-    let Replay { segments: mut older, index, synced, cleaned, ends_with_checkpoint, error, .. } =
-        replay;
+    let Replay { segments: mut older, index, synced, cleaned, error, .. } = replay;
+    let mut ends_with_checkpoint = replay.ends_with_checkpoint;
     if let Some((Position { segment, offset }, reason)) = error {
         let path = directory.segment_path(segment);
         let path = path.display();
         logger::warn!("truncated the torn tail of the log at byte {offset} of {path}: {reason}");
+    }
+    // The newest segment is not full any more: another one than that record names follows.
+    if let (Some(offset), Some(newest)) = (replay.end_of_segment, older.back_mut()) {
+        (newest.len, ends_with_checkpoint) = (offset, false);
     }
     // Newest first, so that an interruption leaves no gap.
     for segment in found[older.len()..].iter().rev() {
