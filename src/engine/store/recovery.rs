@@ -259,13 +259,14 @@ fn finish<D: Fs>(
         let path = path.display();
         logger::warn!("truncated the torn tail of the log at byte {offset} of {path}: {reason}");
     }
-    // The newest segment is not full any more: another one than that record names follows.
-    if let (Some(offset), Some(newest)) = (replay.end_of_segment, older.back_mut()) {
-        (newest.len, ends_with_checkpoint) = (offset, false);
-    }
     // Newest first, so that an interruption leaves no gap.
     for segment in found[older.len()..].iter().rev() {
         directory.remove(&segment.path)?;
+    }
+    // The newest segment is not full any more: another one than that record names follows.
+    if let (Some(offset), Some(newest)) = (replay.end_of_segment, older.back_mut()) {
+        directory.sync()?;
+        (newest.len, ends_with_checkpoint) = (offset, false);
     }
     for segment in &mut older {
         put_on_disk(directory, segment, synced)?;
