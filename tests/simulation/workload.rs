@@ -35,6 +35,8 @@ pub struct Workload {
     store: Option<KvStore<SimulatedDisk>>,
     /// Values so far, so that each is another one.
     serial: u64,
+    /// Fsyncs that had failed when the store was opened.
+    failed_syncs: u64,
 }
 
 impl Workload {
@@ -49,13 +51,14 @@ impl Workload {
         options.idle_time = Duration::from_secs(random.pick(&[0, 1_000]));
         let disk = SimulatedDisk::new(random.next());
         let model = Model::default();
-        Workload { seed, random, disk, options, model, store: None, serial: 0 }
+        Workload { seed, random, disk, options, model, store: None, serial: 0, failed_syncs: 0 }
     }
 
     /// Opens the store and compares all that is in it with the model.
     pub fn open(&mut self) -> Result<(), KvsError> {
         let store = KvStore::open_on(self.disk.clone(), DIRECTORY, self.options.clone())?;
         self.store = Some(store);
+        self.failed_syncs = self.count_failed_syncs();
         match self.found() {
             Ok(found) => {
                 self.model.settle(found);
@@ -70,12 +73,18 @@ impl Workload {
 
     /// Closes the store, which syncs it, unless something fails.
     pub fn close(&mut self) {
-        let is_failed = self.has_failed();
+        // One in the background may have failed, and closing is told so.
+        let is_failed = self.has_failed() || self.count_failed_syncs() > self.failed_syncs;
         let failed = self.disk.failed_any();
         self.store = None;
         if !is_failed && self.disk.failed_any() == failed && !self.disk.has_ended() {
             self.model.sync();
         }
+    }
+
+    /// Fsyncs that failed so far.
+    fn count_failed_syncs(&self) -> u64 {
+        self.disk.failed(&[Call::Sync, Call::SyncDir])
     }
 
     /// Drops the store as it is, and goes on with the disk as it is found then.
