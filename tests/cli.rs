@@ -213,7 +213,7 @@ fn a_servers_error_comes_with_its_code() {
     let server = Server::start(dir.path(), &["--max-line", "64"]);
     let ran = server.client(&format!("set a {}", "x".repeat(100)));
     let causes = "error: the server answered too-long: the line is longer than the limit of \
-        64 bytes, which --max-line raises\n";
+        64 bytes (--max-line; 1024 before AUTH)\n";
     assert_eq!(ran, failed(1, causes));
 }
 

@@ -123,7 +123,7 @@ fn a_dump_fits_the_server_that_it_comes_from() {
         assert_eq!(server.client("shutdown"), printed(""));
         let server = start("400");
         let fault = "error: the server answered too-long: the line is longer than the limit of \
-            400 bytes, which --max-line raises\n";
+            400 bytes (--max-line; 1024 before AUTH)\n";
         assert_eq!(server.client("dump").stderr, fault);
     }
 }

@@ -157,7 +157,7 @@ fn long_line(is_http: bool, limit: usize) -> Fault {
         return Fault::http();
     }
     let message = format!("the line is longer than the limit of {limit} bytes");
-    Fault::new(Code::TooLong, message + ", which --max-line raises")
+    Fault::new(Code::TooLong, message + " (--max-line; 1024 before AUTH)")
 }
 
 #[cfg(test)]
