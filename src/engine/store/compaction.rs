@@ -48,7 +48,7 @@ use crate::logger;
 pub(super) const CLEAN_FACTOR: u64 = 2;
 /// Bytes that are cleaned at a time: few enough for a short pause, enough to
 /// share the cost of a read.
-const STEP_BYTES: usize = 16 << 10;
+const STEP_BYTES: usize = 4 << 10;
 /// Bytes that one call cleans at the most, but for the rest of a record.
 const CALL_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that one call of `maintain` cleans: about a tenth of a millisecond.
@@ -56,7 +56,7 @@ const MAINTAIN_BYTES: u64 = 64 << 10;
 /// Time until a step that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Bytes that are read at a time, for a few steps.
-const READ_BYTES: usize = 4 * STEP_BYTES;
+const READ_BYTES: usize = 16 * STEP_BYTES;
 /// Bytes behind a step that it may look at: the header and key of its last record.
 const LAST_RECORD_BYTES: usize = 512;
 /// When space is short, compaction is due from this part of a segment on ..
