@@ -80,8 +80,8 @@ pub(super) struct Connection<S> {
     last_ready: Instant,
     /// Bytes that may still be read in this iteration.
     read_bytes_left: usize,
-    /// Whether a `SCAN` was executed in this iteration. It reads much of the log for a
-    /// short line, so the next lines wait for the next iteration.
+    /// Whether a `SCAN` was executed in this iteration. It reads many records for a short
+    /// line, so the next lines wait for the next iteration.
     has_scanned: bool,
     is_authenticated: bool,
     pub(super) state: ConnectionState,

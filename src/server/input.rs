@@ -15,6 +15,7 @@
 
 use std::io::BufRead;
 
+use super::execute::UNAUTHENTICATED_BYTES_MAX;
 use crate::protocol::{Code, Fault, LineEnding, Request, decode_beginning, decode_request};
 
 const INCOMPLETE: &str = "the input ended within this line, so it was not executed";
@@ -157,7 +158,8 @@ fn long_line(is_http: bool, limit: usize) -> Fault {
         return Fault::http();
     }
     let message = format!("the line is longer than the limit of {limit} bytes");
-    Fault::new(Code::TooLong, message + " (--max-line; 1024 before AUTH)")
+    let hint = format!(" (--max-line; {UNAUTHENTICATED_BYTES_MAX} before AUTH)");
+    Fault::new(Code::TooLong, message + &hint)
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@
 //! can be dropped, because no older record is left that they must hide.
 //!
 //! Compaction is *due* while dead bytes are at least the threshold and half of
-//! all bytes. Then each byte that is written, and each that becomes dead, pays
-//! for [`CLEAN_FACTOR`] bytes of cleaning. A call does at most
-//! [`CALL_BYTES_MAX`] of it; the rest stays owed. Opening a store cleans a whole
-//! segment if compaction is due, so that a program that opens, writes a little
-//! and exits reclaims space too.
+//! all bytes, and a segment is full or the store is idle. Then each byte that is
+//! written, and each that becomes dead, pays for [`CLEAN_FACTOR`] bytes of cleaning.
+//! A call does at most [`CALL_BYTES_MAX`] of it; the rest stays owed. Two calls clean
+//! a whole segment. Opening a store does, so that a program that opens, writes a
+//! little and exits reclaims space too. So does each write while the disk is full.
 //!
 //! The bound on disk use: cleaning a log of `2 * live` bytes copies `live` bytes,
 //! and `live` more are written meanwhile. So the segments never have more than

@@ -66,11 +66,12 @@ use crate::logger;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Size in bytes at which a segment is full, from 512 to 2^30. Small segments
-    /// give space back sooner, large ones make fewer files.
+    /// Largest size of a segment in bytes, from 512 to 2^30. A longer record has a segment
+    /// of its own. Small segments give space back sooner, large ones make fewer files.
     pub segment_bytes: u64,
     /// Dead bytes below which nothing is compacted, at least 4096. Above,
-    /// compaction is due while half of all bytes are dead.
+    /// compaction is due while half of all bytes are dead, once a segment is full or the
+    /// store is idle.
     pub compact_threshold_bytes: u64,
     /// Size of the block cache in bytes; 0 for none.
     pub cache_bytes: usize,
@@ -133,7 +134,8 @@ impl Default for Options {
 /// # }
 /// ```
 ///
-/// A store can be moved to another thread. Threads share one behind a mutex.
+/// A store can be moved to another thread. Threads share one as an
+/// `Arc<Mutex<KvStore>>`; the README has an example.
 pub struct KvStore<D: Fs = OsFs> {
     /// Methods take `&self`, and one thread calls them at a time.
     inner: RefCell<Inner<D>>,

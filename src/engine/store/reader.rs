@@ -215,9 +215,14 @@ pub(super) fn walk<F: FsFile>(
         }
         expected = number.saturating_add(1);
         let start = Position { segment: number, offset: 0 };
-        let reason = "it does not follow the segment before it".to_owned();
-        let stray = Found { header: Err(reason), path: segment.path.clone(), ..*segment };
-        let segment = if may_follow { segment } else { &stray };
+        let stray;
+        let segment = if may_follow {
+            segment
+        } else {
+            let header = Err("it does not follow the segment before it".to_owned());
+            stray = Found { header, path: segment.path.clone(), ..*segment };
+            &stray
+        };
         see(start, Finding::Segment(segment))?;
         let salt = match &segment.header {
             Ok(header) => Some(header.salt),
@@ -261,6 +266,8 @@ fn walk_records<F: FsFile>(
     loop {
         let end = stated.unwrap_or(file_len).min(file_len);
         if offset >= end {
+            // The end that the next header states has to be the one that the last record
+            // makes. Behind damage, there is nothing to compare.
             let is_named = next_salt == next.map(|next| next.salt);
             let fits = stated.is_none_or(|it| offset < it || offset == it && is_named);
             if fits || !is_intact {
@@ -282,6 +289,7 @@ fn walk_records<F: FsFile>(
         };
         let header = reader.header(offset)?;
         let record_end = header.map_or(offset, |header| offset + header.len() as u64);
+        // A record across the stated end shows that the header is one of another time.
         if record_end > end && is_intact && stated.is_some_and(|stated| stated < file_len) {
             stated = None;
             continue;

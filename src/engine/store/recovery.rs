@@ -62,7 +62,7 @@ pub(super) struct Replay<F> {
     pub(super) cleaned: u32,
     /// Whether the last record is a `Checkpoint` of all that is before it.
     ends_with_checkpoint: bool,
-    /// Where the last record is, if it ends its segment.
+    /// Where the last record is, if it ends its segment by naming the salt of the next.
     end_of_segment: Option<u32>,
     /// The first error in the log: where it is, and what is wrong.
     pub(super) error: Option<(Position, String)>,
@@ -263,7 +263,8 @@ fn finish<D: Fs>(
     for segment in found[older.len()..].iter().rev() {
         directory.remove(&segment.path)?;
     }
-    // The newest segment is not full any more: another one than that record names follows.
+    // No segment follows, so the record that names the next one goes. First the names of
+    // later segments: one that came back after a power failure would miss that record.
     if let (Some(offset), Some(newest)) = (replay.end_of_segment, older.back_mut()) {
         directory.sync()?;
         (newest.len, ends_with_checkpoint) = (offset, false);
