@@ -25,13 +25,14 @@
 //!   (`every_power_loss_leaves_what_was_synced`).
 //! * At most [`UNSYNCED_SEGMENTS_MAX`] full segments wait for their fsync
 //!   (`a_slow_disk_bounds_what_is_unsynced`).
-//! * At most [`OPEN_FILES_MAX`] segments are open for reading
+//! * At most [`OPEN_FILES_MAX`] older segments are open for reading
 //!   (`many_segments_need_few_descriptors`).
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::cache::Cache;
 use super::directory::Directory;
@@ -44,6 +45,7 @@ use super::record::{
 use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
 use super::reserve::Reserve;
 use super::segment::{PREALLOCATE_BYTES, Segment};
+use super::sync::Work;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
@@ -69,47 +71,36 @@ pub(super) enum Space {
     Reserved,
 }
 
-/// The segments that recovery leaves, all on disk.
-pub(super) struct Segments<F> {
-    /// Id of the store.
-    pub(super) store: u64,
-    /// All segments but the active one, oldest first. Their numbers have no gaps.
-    pub(super) older: VecDeque<Segment<F>>,
-    /// The newest segment, to which records are appended. Its file is open.
-    pub(super) active: Segment<F>,
-    /// Whether the last record is a `Checkpoint` of all that is before it.
-    pub(super) ends_with_checkpoint: bool,
-}
-
 /// The log of an open store.
 pub(super) struct Log<D: Fs> {
     pub(super) directory: Directory<D>,
     /// Size at which a segment is full.
     segment_bytes: u64,
-    /// As in [`Segments`].
+    /// Id of the store.
     store: u64,
-    pub(super) older: VecDeque<Segment<D::File>>,
-    pub(super) active: Segment<D::File>,
-    pub(super) ends_with_checkpoint: bool,
-    /// Bytes of the older segments.
-    older_bytes: u64,
+    /// All segments, oldest first. Their numbers have no gaps. Records are appended to the
+    /// last one, the active segment.
+    pub(super) segments: VecDeque<Segment<D::File>>,
+    /// Bytes of segments and batch, without preallocated space and cleaned segments.
+    pub(super) bytes: u64,
     /// Bytes of the records that the index points to.
     pub(super) live_bytes: u64,
-    /// Older segments whose files are open, in the order of opening.
-    opened: VecDeque<u32>,
     /// Records that are staged, and not written yet.
     batch: Vec<u8>,
     pub(super) reserve: Reserve<D::File>,
     /// Everything before this position is on disk.
     pub(super) synced: Position,
+    /// Records in the log say that everything before this position is on disk. Behind a
+    /// `Checkpoint` that says so of all that is before it, this is its end.
+    pub(super) checkpointed: Position,
     /// Whether a segment's name is not known to be on disk.
     pub(super) has_unsynced_name: bool,
-    /// The fsync in the background, and what it covers.
-    pub(super) sync_task: Option<(D::Task, Position)>,
+    /// The work in the background.
+    pub(super) background: Option<(D::Task, Work)>,
     /// Whether the active segment is to be fsynced in the background, too.
     pub(super) is_sync_due: bool,
-    /// Whether an fsync ended that only a `Checkpoint` can tell of.
-    pub(super) is_checkpoint_due: bool,
+    /// When cleaning or a removal that failed is tried again.
+    pub(super) retry: Option<Instant>,
     /// Fsyncs that were waited for.
     pub(super) syncs: u64,
     /// The fatal failure.
@@ -117,34 +108,44 @@ pub(super) struct Log<D: Fs> {
 }
 
 impl<D: Fs> Log<D> {
-    /// The log of these segments.
+    /// The log of these segments, which are on disk. The file of the last one is open.
     pub(super) fn new(
         directory: Directory<D>,
-        segments: Segments<D::File>,
         segment_bytes: u64,
+        store: u64,
+        segments: VecDeque<Segment<D::File>>,
     ) -> Result<Log<D>> {
-        let Segments { store, older, active, ends_with_checkpoint } = segments;
-        let live = |segment: &Segment<_>| segment.live;
-        Ok(Log {
+        let mut log = Log {
             reserve: Reserve::open(&directory)?,
             directory,
             segment_bytes,
             store,
-            older_bytes: older.iter().map(|segment| u64::from(segment.len)).sum(),
-            live_bytes: older.iter().map(live).sum::<u64>() + active.live,
-            older,
-            synced: Position { segment: active.number, offset: active.len },
-            active,
-            opened: VecDeque::new(),
+            bytes: segments.iter().map(|segment| u64::from(segment.len)).sum(),
+            live_bytes: segments.iter().map(|segment| segment.live).sum(),
+            segments,
+            synced: Position::default(),
+            checkpointed: Position::default(),
             batch: Vec::new(),
             has_unsynced_name: false,
-            sync_task: None,
+            background: None,
             is_sync_due: false,
-            is_checkpoint_due: false,
-            ends_with_checkpoint,
+            retry: None,
             syncs: 0,
             failed: None,
-        })
+        };
+        log.synced = log.end();
+        Ok(log)
+    }
+
+    /// The segment to which records are appended.
+    pub(super) fn active(&self) -> &Segment<D::File> {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    /// As [`active`](Self::active), to change it.
+    pub(super) fn active_mut(&mut self) -> &mut Segment<D::File> {
+        let active = self.segments.len() - 1;
+        &mut self.segments[active]
     }
 
     /// Fails if the store has failed.
@@ -175,7 +176,7 @@ impl<D: Fs> Log<D> {
 
     /// Where the next record will be written, without the batch.
     pub(super) fn end(&self) -> Position {
-        Position { segment: self.active.number, offset: self.active.len }
+        self.active().end()
     }
 
     /// Where the batch ends.
@@ -201,16 +202,22 @@ impl<D: Fs> Log<D> {
         // A tombstone leaves space for the record that says what was cleaned.
         let spare = if kind == Kind::Remove { CLEANED_BYTES } else { 0 };
         self.ensure_space(len + spare, space)?;
-        let at @ Position { segment, offset } = self.staged_end();
+        let Position { segment, offset } = self.staged_end();
         self.encode(kind, key, value);
-        self.ends_with_checkpoint = kind == Kind::Checkpoint && self.synced == at;
         Ok(Location { segment, offset, len: len as u32 })
     }
 
     /// Appends a record to the batch.
     fn encode(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
-        let synced = self.batch.is_empty() && self.synced == self.end();
-        record::encode(&mut self.batch, self.active.salt, kind, synced, key, value);
+        let synced = self.synced == self.staged_end();
+        let (salt, staged) = (self.active().salt, self.batch.len());
+        record::encode(&mut self.batch, salt, kind, synced, key, value);
+        self.bytes += (self.batch.len() - staged) as u64;
+        if synced && kind == Kind::Checkpoint {
+            self.checkpointed = self.staged_end();
+        } else if synced || kind == Kind::Checkpoint {
+            self.checkpointed = self.synced;
+        }
     }
 
     /// Makes sure that a record of `len` bytes can be written, and that the last
@@ -229,11 +236,12 @@ impl<D: Fs> Log<D> {
         if space == Space::Shared && self.is_space_short() {
             self.fill_reserve()?;
         }
-        if end <= self.active.allocated {
+        let allocated = self.active().allocated;
+        if end <= allocated {
             return Ok(());
         }
-        let chunk = (self.active.allocated + PREALLOCATE_BYTES).min(self.segment_bytes);
-        match self.with_space(space, |log| log.active.preallocate(end, chunk)) {
+        let chunk = (allocated + PREALLOCATE_BYTES).min(self.segment_bytes);
+        match self.with_space(space, |log| log.active_mut().preallocate(end, chunk)) {
             // A limit on the size of files. The next file has room for it.
             Err(KvsError::Io { source, .. })
                 if source.kind() == ErrorKind::FileTooLarge && !is_empty =>
@@ -261,7 +269,7 @@ impl<D: Fs> Log<D> {
             Err(KvsError::Io { source, .. })
                 if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
                     && space == Space::Reserved
-                    && self.reserve.release(self.total_bytes()) =>
+                    && self.reserve.release(self.bytes) =>
             {
                 work(self)
             }
@@ -272,10 +280,9 @@ impl<D: Fs> Log<D> {
     /// Makes the reserve whole.
     fn fill_reserve(&mut self) -> Result<()> {
         let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_PART + RESERVE_TOMBSTONES_BYTES;
-        let segments = self.older.iter().chain([&self.active]);
-        let longest = segments.map(|segment| segment.len.into()).max();
+        let longest = self.segments.iter().map(|segment| segment.len.into()).max();
         let most = longest.max(Some(self.segment_bytes)).unwrap_or(0) + tombstones;
-        let filled = self.reserve.fill(&self.directory, most.min(self.total_bytes()));
+        let filled = self.reserve.fill(&self.directory, most.min(self.bytes));
         self.fail_if_moved(filled)
     }
 
@@ -292,32 +299,26 @@ impl<D: Fs> Log<D> {
     /// If there is no space or no descriptor for it. Then nothing has changed.
     pub(super) fn rotate(&mut self, len: usize, space: Space) -> Result<()> {
         self.write()?;
-        let number = self.active.number.checked_add(1).ok_or(KvsError::TooLarge {
-            what: "the number of a segment",
-            len: u64::from(u32::MAX) + 1,
-            max: u32::MAX.into(),
-        })?;
-        let previous_len = self.active.len + CHECKPOINT_BYTES_MAX as u32;
+        let number = self.active().number.saturating_add(1);
+        let previous_len = self.active().len + CHECKPOINT_BYTES_MAX as u32;
         let salt = random_u64() as u32;
         let header = SegmentHeader { number, store: self.store, previous_len, salt };
         // The store may have been opened with a segment that was full already.
         let end = previous_len.into();
-        self.with_space(space, |log| log.active.preallocate(end, end))?;
+        self.with_space(space, |log| log.active_mut().preallocate(end, end))?;
         // Before the next segment needs space.
-        if let Err(error) = self.active.trim(previous_len) {
-            logger::warn!("{} keeps unused space: {error}", self.active.path.display());
+        if let Err(error) = self.active_mut().trim(previous_len) {
+            logger::warn!("{} keeps unused space: {error}", self.active().path.display());
         }
         let next = self.with_space(space, |log| log.create_segment(&header, len))?;
         self.encode(Kind::Checkpoint, &self.synced.encode(), &salt.to_le_bytes());
         self.write()?;
-        let full = std::mem::replace(&mut self.active, next);
-        self.older_bytes += u64::from(full.len);
-        self.opened.push_back(full.number);
-        self.older.push_back(full);
+        self.bytes += u64::from(next.len);
+        self.segments.push_back(next);
         self.has_unsynced_name = true;
-        if number - self.synced.segment > UNSYNCED_SEGMENTS_MAX {
-            self.start_sync(false);
-            self.end_sync(true)?;
+        while number - self.synced.segment > UNSYNCED_SEGMENTS_MAX {
+            self.start_background();
+            self.end_background(true)?;
         }
         self.close_files();
         Ok(())
@@ -327,7 +328,8 @@ impl<D: Fs> Log<D> {
     fn create_segment(&mut self, header: &SegmentHeader, len: usize) -> Result<Segment<D::File>> {
         let path = self.directory.segment_path(header.number);
         let created = self.directory.create(&path);
-        let mut segment = Segment::new(path.clone(), self.fail_if_moved(created)?, header);
+        let mut segment =
+            Segment::new(path.clone(), Some(Arc::new(self.fail_if_moved(created)?)), header);
         let end = (SEGMENT_HEADER_BYTES + len + CHECKPOINT_BYTES_MAX) as u64;
         let allocated = segment.preallocate(end, PREALLOCATE_BYTES.min(self.segment_bytes));
         allocated.and_then(|()| segment.write_header(header)).or_else(|error| {
@@ -348,7 +350,8 @@ impl<D: Fs> Log<D> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let written = self.active.append(&self.batch);
+        let active = self.segments.len() - 1;
+        let written = self.segments[active].append(&self.batch);
         self.fail(written)?;
         self.batch.clear();
         self.batch.shrink_to(BATCH_BYTES_MAX);
@@ -358,79 +361,39 @@ impl<D: Fs> Log<D> {
     /// Writes the batch and a `Checkpoint` of what is on disk. Without space for it,
     /// damage is found later, but nothing is lost.
     pub(super) fn write_checkpoint(&mut self) -> Result<()> {
-        self.is_checkpoint_due = false;
         if !self.is_space_short() {
             let _ = self.stage(Kind::Checkpoint, &self.synced.encode(), b"", Space::Shared);
         }
         self.write()
     }
 
-    /// Returns true if the log has no records.
-    pub(super) fn is_empty(&self) -> bool {
-        self.older.is_empty() && self.active.len as usize == SEGMENT_HEADER_BYTES
+    /// Returns true if an fsync has ended that only a `Checkpoint` can tell of, and records
+    /// follow that it did not cover.
+    pub(super) fn is_checkpoint_due(&self) -> bool {
+        self.checkpointed < self.synced && !self.batch.is_empty()
     }
 
-    /// The segment of a location, with its file open.
-    fn open_segment(&mut self, location: Location) -> Result<&Segment<D::File>> {
-        let number = location.segment;
-        let Some(at) = self.older_index(number) else {
-            return match number == self.active.number {
-                true => Ok(&self.active),
-                false => Err(self.corrupt(location, "the segment is gone".to_owned())),
-            };
+    /// Opens the file of the segment of a location, and returns its place in `segments`.
+    fn open_segment(&mut self, location: Location) -> Result<usize> {
+        let at = location.segment.checked_sub(self.segments[0].number).map(|at| at as usize);
+        let Some(at) = at.filter(|at| *at < self.segments.len()) else {
+            return Err(self.corrupt(location, "the segment is gone".to_owned()));
         };
-        if self.older[at].file.is_none() {
-            let opened = self.directory.open_file(&self.older[at].path);
-            self.older[at].file = Some(Arc::new(self.fail_if_moved(opened)?));
-            self.opened.push_back(number);
+        if self.segments[at].file.is_none() {
             self.close_files();
+            let opened = self.directory.open_file(&self.segments[at].path);
+            self.segments[at].file = Some(Arc::new(self.fail_if_moved(opened)?));
         }
-        Ok(&self.older[at])
+        Ok(at)
     }
 
-    /// Where a segment is in `older`.
-    fn older_index(&self, number: u32) -> Option<usize> {
-        let at = number.checked_sub(self.older.front()?.number)? as usize;
-        (at < self.older.len()).then_some(at)
-    }
-
-    /// Closes the files that were opened first, if too many are open. A file that
-    /// is not fsynced yet stays open for that.
+    /// Closes files, if too many are open. A file that is not fsynced yet stays open for
+    /// that.
     fn close_files(&mut self) {
-        for _ in OPEN_FILES_MAX..self.opened.len() {
-            let Some(number) = self.opened.pop_front() else { return };
-            let Some(at) = self.older_index(number) else { continue };
-            if number >= self.synced.segment {
-                self.opened.push_back(number);
-            } else {
-                self.older[at].file = None;
-            }
-        }
-    }
-
-    /// Forgets the oldest segments, whose files are removed.
-    pub(super) fn forget_oldest(&mut self, count: usize) {
-        let gone: u64 = self.older.drain(..count).map(|segment| u64::from(segment.len)).sum();
-        self.older_bytes -= gone;
-    }
-
-    /// Counts a record as live, or as live no longer.
-    pub(super) fn count_live(&mut self, new: Option<Location>, old: Option<Location>) {
-        if let Some(Location { segment, len, .. }) = new {
-            *self.live_mut(segment) += u64::from(len);
-            self.live_bytes += u64::from(len);
-        }
-        if let Some(Location { segment, len, .. }) = old {
-            *self.live_mut(segment) -= u64::from(len);
-            self.live_bytes -= u64::from(len);
-        }
-    }
-
-    /// The live bytes of a segment that exists.
-    fn live_mut(&mut self, number: u32) -> &mut u64 {
-        match self.older_index(number) {
-            Some(at) => &mut self.older[at].live,
-            None => &mut self.active.live,
+        let synced = self.synced.segment;
+        if self.segments.iter().filter(|it| it.file.is_some()).count() > OPEN_FILES_MAX {
+            let closable = self.segments.iter_mut().filter(|it| it.number < synced);
+            closable.for_each(|segment| segment.file = None);
         }
     }
 
@@ -440,19 +403,19 @@ impl<D: Fs> Log<D> {
         location: Location,
         cache: &'a mut Cache,
     ) -> Result<(u32, &'a [u8])> {
-        let Location { segment: number, offset, len } = location;
-        if number == self.active.number && offset >= self.active.len {
-            let start = (offset - self.active.len) as usize;
-            return Ok((self.active.salt, &self.batch[start..start + len as usize]));
-        }
-        let segment = self.open_segment(location)?;
-        let bytes = cache.read(location, |buffer, at| segment.read(buffer, at))?;
+        let at = self.open_segment(location)?;
+        let segment = &self.segments[at];
+        let bytes = match location.offset.checked_sub(segment.len) {
+            Some(start) => &self.batch[start as usize..][..location.len as usize],
+            None => cache.read(location, |buffer, at| segment.read(buffer, at))?,
+        };
         Ok((segment.salt, bytes))
     }
 
     /// A reader of a segment, `chunk` bytes at a time.
     pub(super) fn reader(&mut self, number: u32, chunk: usize) -> Result<Reader<D::File>> {
-        let it = self.open_segment(Location { segment: number, offset: 0, len: 0 })?;
+        let at = self.open_segment(Location { segment: number, offset: 0, len: 0 })?;
+        let it = &self.segments[at];
         Ok(Reader::new(it.file()?.clone(), &it.path, it.salt, it.len.into(), chunk))
     }
 
@@ -460,16 +423,6 @@ impl<D: Fs> Log<D> {
     pub(super) fn corrupt(&self, location: Location, reason: String) -> KvsError {
         let path = self.directory.segment_path(location.segment);
         KvsError::corrupt(&path, location.offset.into(), reason)
-    }
-
-    /// Number of segments.
-    pub(super) fn segment_count(&self) -> usize {
-        self.older.len() + 1
-    }
-
-    /// Bytes in all segments and the batch, without preallocated space.
-    pub(super) fn total_bytes(&self) -> u64 {
-        self.older_bytes + u64::from(self.active.len) + self.batch.len() as u64
     }
 }
 

@@ -45,19 +45,19 @@ mod segment;
 mod sync;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use self::cache::Cache;
-use self::compaction::Compaction;
+use self::compaction::{Compaction, MAINTAIN_BYTES};
 use self::directory::{Directory, EngineName};
 use self::fs::{Fs, OsFs};
 use self::index::{Index, Location, Update};
 use self::log::{Log, Space};
 use self::record::{KEY_BYTES_MAX, Kind, VALUE_BYTES_MAX};
 use self::recovery::recover;
+use self::segment::count_live;
 use crate::engine::{KvsEngine, Page};
 use crate::error::{KvsError, Result};
 use crate::logger;
@@ -149,13 +149,8 @@ struct Inner<D: Fs> {
     index: Index,
     /// What records have done that the index does not know yet.
     updates: Vec<Update>,
-    /// Where the keys are that `prefetch` looked up last, in its order. Empty after the
-    /// next update.
-    prefetched: VecDeque<Option<Location>>,
     cache: Cache,
-    compaction: Compaction<D>,
-    /// Whether `maintain` has yet to make the last writes durable.
-    is_active: bool,
+    compaction: Compaction<D::File>,
     /// When `maintain` was first called after the last write.
     idle_since: Option<Instant>,
 }
@@ -201,25 +196,18 @@ impl<D: Fs> KvStore<D> {
         // First, as it may fail: nothing is created then.
         let cache = Cache::new(options.cache_bytes, options.segment_bytes)?;
         let directory = Directory::open(fs, &directory.into(), EngineName::Kvs)?;
-        let (segments, index) = recover(&directory)?;
-        let log = Log::new(directory, segments, options.segment_bytes)?;
-        logger::info!("{} keys in {} segments", index.len(), log.segment_count());
+        let (log, index) = recover(directory, options.segment_bytes)?;
+        logger::info!("{} keys in {} segments", index.len(), log.segments.len());
         let mut inner = Inner {
             options,
             log,
             index,
             updates: Vec::new(),
-            prefetched: VecDeque::new(),
             cache,
             compaction: Compaction::new(),
-            is_active: false,
             idle_since: None,
         };
         inner.clean_segment()?;
-        // Recovery has put everything on disk.
-        if !inner.log.is_empty() && !inner.log.ends_with_checkpoint {
-            inner.log.write_checkpoint()?;
-        }
         Ok(KvStore { inner: RefCell::new(inner) })
     }
 }
@@ -260,7 +248,7 @@ impl<D: Fs> KvsEngine for KvStore<D> {
             ("keys", inner.index.len()),
             ("live_bytes", inner.log.live_bytes),
             ("dead_bytes", inner.dead_bytes()),
-            ("segments", inner.log.segment_count() as u64),
+            ("segments", inner.log.segments.len() as u64),
             ("compacting", u64::from(inner.is_compaction_due(true))),
             ("syncs", inner.log.syncs),
         ]
@@ -280,9 +268,8 @@ impl<D: Fs> KvsEngine for KvStore<D> {
 
     fn sync_in_background(&self) -> Result<()> {
         let mut inner = self.inner.borrow_mut();
-        inner.commit(false)?;
-        inner.log.start_sync(true);
-        Ok(())
+        inner.log.is_sync_due = true;
+        inner.commit(false)
     }
 }
 
@@ -308,7 +295,7 @@ impl<D: Fs> Inner<D> {
         let location = match self.log.stage(Kind::Remove, key, b"", Space::Reserved) {
             // Segments that are cleaned may be what fills the disk.
             Err(_) if self.log.is_space_short() => {
-                self.remove_cleaned()?;
+                self.log.run_background()?;
                 self.log.stage(Kind::Remove, key, b"", Space::Reserved)?
             }
             staged => staged?,
@@ -318,7 +305,6 @@ impl<D: Fs> Inner<D> {
 
     /// Takes note of a record that was staged. Commits it, unless it can wait.
     fn end_write(&mut self, record: Location, update: Update) -> Result<()> {
-        self.is_active = true;
         self.idle_since = None;
         self.updates.push(update);
         self.compaction.owe(record.len.into());
@@ -328,32 +314,24 @@ impl<D: Fs> Inner<D> {
         self.commit(false)
     }
 
-    /// Applies the updates of writes to the index. Owes cleaning for what became dead.
+    /// Applies the updates of writes to the index, and counts live bytes. Owes cleaning for
+    /// what became dead.
     fn apply_updates(&mut self) {
-        let dead = self.update_index();
-        self.compaction.owe(dead);
-    }
-
-    /// Applies the updates to the index, and counts live bytes. Returns the bytes that
-    /// became dead.
-    fn update_index(&mut self) -> u64 {
-        let Inner { index, updates, log, prefetched, .. } = self;
-        if updates.is_empty() {
-            return 0;
-        }
-        prefetched.clear();
-        let mut dead = 0;
+        let Inner { index, updates, log, compaction, .. } = self;
+        let (mut live, mut dead) = (0, 0);
         index.apply(updates, |new, old| {
-            log.count_live(new, old);
+            count_live(&mut log.segments, new, old);
+            live += new.map_or(0, |new| u64::from(new.len));
             dead += old.map_or(0, |old| u64::from(old.len));
         });
+        log.live_bytes = log.live_bytes + live - dead;
+        compaction.owe(dead);
         updates.clear();
-        dead
     }
 
     /// Writes the batch, cleans what is owed, and fsyncs if `durable`.
     fn commit(&mut self, durable: bool) -> Result<()> {
-        if self.log.is_checkpoint_due && self.log.end() < self.log.staged_end() {
+        if self.log.is_checkpoint_due() {
             self.log.write_checkpoint()?;
         } else {
             self.log.write()?;
@@ -362,49 +340,35 @@ impl<D: Fs> Inner<D> {
         if durable {
             self.log.sync()?;
         }
-        self.log.end_sync(false)?;
-        // Segments that became full meanwhile.
-        self.log.start_sync(false);
-        self.remove_cleaned()
+        self.log.run_background()
     }
 
     /// Does one bounded step of housekeeping. Returns true if there is more to do.
     fn maintain(&mut self) -> Result<bool> {
         self.commit(false)?;
-        if self.maintain_compaction()? {
+        self.apply_updates();
+        let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
+        let is_idle = idle_since.elapsed() >= self.options.idle_time;
+        if self.is_compaction_due(is_idle) && !self.log.is_waiting() {
+            self.clean_up_to(MAINTAIN_BYTES, is_idle)?;
+            self.log.run_background()?;
             return Ok(true);
         }
-        if !self.is_active {
-            return Ok(false);
-        }
-        let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
-        if idle_since.elapsed() < self.options.idle_time {
-            return Ok(false);
-        }
-        if !self.log.ends_with_checkpoint {
+        if is_idle && self.log.checkpointed < self.log.end() {
             if self.log.synced < self.log.end() {
-                self.log.start_sync(true);
+                self.log.is_sync_due = true;
+                self.log.start_background();
                 return Ok(true);
             }
             self.log.write_checkpoint()?;
         }
-        self.is_active = false;
-        Ok(self.is_compaction_due(true))
-    }
-
-    /// Makes everything durable, and removes what is cleaned.
-    fn close(&mut self) -> Result<()> {
-        self.commit(true)?;
-        self.end_removal(true)?;
-        self.remove_cleaned()?;
-        self.end_removal(true)?;
-        self.log.close()
+        Ok(self.log.cleaned_count() > 0 && !self.log.is_waiting())
     }
 }
 
 impl<D: Fs> Drop for Inner<D> {
     fn drop(&mut self) {
-        match self.close() {
+        match self.commit(true).and_then(|()| self.log.close()) {
             // The failure was reported when it happened.
             Ok(()) | Err(KvsError::Failed { .. }) => {}
             Err(error) => {

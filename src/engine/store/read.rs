@@ -31,13 +31,6 @@ impl<D: Fs> Inner<D> {
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<String>> {
         self.log.check()?;
         self.apply_updates();
-        if let Some(location) = self.prefetched.pop_front().flatten() {
-            match self.value_at(location, key) {
-                Ok(value) => return Ok(Some(value)),
-                // The caller prefetched other keys.
-                Err(_) => self.prefetched.clear(),
-            }
-        }
         let Some(location) = self.index.get(self.index.fingerprint(key)) else { return Ok(None) };
         self.value_at(location, key).map(Some)
     }
@@ -48,14 +41,14 @@ impl<D: Fs> Inner<D> {
         decode_value(bytes, salt, key).map_err(|reason| self.log.corrupt(location, reason))
     }
 
-    /// Looks these keys up, and loads their records into the processor's cache. Reads
-    /// of them that follow in this order need no other look-up.
+    /// Looks these keys up, and loads their records into the processor's cache. The waits
+    /// for memory overlap.
     pub(super) fn prefetch(&mut self, keys: &[&str]) {
         self.apply_updates();
         let fingerprint = |key: &&str| self.index.fingerprint(key.as_bytes());
         let fingerprints: Vec<Fingerprint> = keys.iter().map(fingerprint).collect();
-        self.prefetched = self.index.get_all(&fingerprints).into();
-        self.prefetched.iter().flatten().for_each(|location| self.cache.prefetch(*location));
+        let locations = self.index.get_all(&fingerprints);
+        locations.iter().flatten().for_each(|location| self.cache.prefetch(*location));
     }
 
     /// A page of a scan.

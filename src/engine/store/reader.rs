@@ -91,6 +91,12 @@ impl<F: FsFile> Reader<F> {
         self.record(offset.into())?.map_err(corrupt)
     }
 
+    /// The key of the record with this header at `offset`.
+    pub(super) fn key(&mut self, offset: u32, header: &RecordHeader) -> Result<&[u8]> {
+        let bytes = self.bytes(offset.into(), RECORD_HEADER_BYTES + header.key_len)?;
+        Ok(bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default())
+    }
+
     /// The header of the record at `offset`. Damage is an error.
     pub(super) fn intact_header(&mut self, offset: u32) -> Result<RecordHeader> {
         let header = self.header(offset.into())?;

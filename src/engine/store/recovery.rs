@@ -36,10 +36,10 @@ use std::sync::Arc;
 use super::directory::{Directory, segment_name};
 use super::fs::{Fs, FsFile, write_full};
 use super::index::{Index, Location, Update};
-use super::log::{Segments, UNSYNCED_SEGMENTS_MAX, random_u64};
+use super::log::{Log, UNSYNCED_SEGMENTS_MAX, random_u64};
 use super::reader::{Finding, Found, find_segments, walk};
 use super::record::{Kind, Position, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::segment::Segment;
+use super::segment::{Segment, count_live};
 use crate::error::{KvsError, Result};
 use crate::logger;
 
@@ -61,7 +61,7 @@ pub(super) struct Replay<F> {
     /// The newest segment that a `Cleaned` record names.
     pub(super) cleaned: u32,
     /// Whether the last record is a `Checkpoint` of all that is before it.
-    ends_with_checkpoint: bool,
+    is_checkpointed: bool,
     /// Where the last record is, if it ends its segment by naming the salt of the next.
     end_of_segment: Option<u32>,
     /// The first error in the log: where it is, and what is wrong.
@@ -70,8 +70,12 @@ pub(super) struct Replay<F> {
     evidence: Option<String>,
 }
 
-/// Opens the segments of a directory. Creates the first one if there is none.
-pub(super) fn recover<D: Fs>(directory: &Directory<D>) -> Result<(Segments<D::File>, Index)> {
+/// Opens the log in a directory. Creates the first segment if there is none. Everything is
+/// on disk afterwards.
+pub(super) fn recover<D: Fs>(
+    directory: Directory<D>,
+    segment_bytes: u64,
+) -> Result<(Log<D>, Index)> {
     let open = |path: &Path| directory.open_file(path);
     let numbers = directory.segment_numbers()?.into_iter();
     let paths = numbers.map(|number| (number, directory.segment_path(number))).collect();
@@ -85,14 +89,25 @@ pub(super) fn recover<D: Fs>(directory: &Directory<D>) -> Result<(Segments<D::Fi
     if let Some(corruption) = replay.corruption(directory.path(), &found) {
         return Err(corruption);
     }
-    match found.first() {
-        Some(Found { header: Ok(header), .. }) => finish(directory, &found, header.store, replay),
-        Some(unfinished) => {
-            directory.remove(&unfinished.path)?;
-            create_store(directory)
+    let store = match found.first() {
+        Some(Found { header: Ok(header), .. }) => {
+            finish(&directory, &found, &mut replay)?;
+            header.store
         }
-        None => create_store(directory),
+        first => {
+            first.map_or(Ok(()), |unfinished| directory.remove(&unfinished.path))?;
+            let store = random_u64();
+            replay.segments.push_back(create_first(&directory, store)?);
+            replay.is_checkpointed = true;
+            store
+        }
+    };
+    let mut log = Log::new(directory, segment_bytes, store, replay.segments)?;
+    match replay.is_checkpointed {
+        true => log.checkpointed = log.end(),
+        false => log.write_checkpoint()?,
     }
+    Ok((log, replay.index))
 }
 
 /// Returns true if a segment may be the first one of a store whose creation was
@@ -102,22 +117,20 @@ fn is_unfinished(found: &Found) -> bool {
 }
 
 /// Creates the first segment of a store, on disk.
-fn create_store<D: Fs>(directory: &Directory<D>) -> Result<(Segments<D::File>, Index)> {
+fn create_first<D: Fs>(directory: &Directory<D>, store: u64) -> Result<Segment<D::File>> {
     directory.sync_ancestors()?;
-    let (store, salt) = (random_u64(), random_u64() as u32);
-    let header = SegmentHeader { number: 1, store, previous_len: 0, salt };
+    let header = SegmentHeader { number: 1, store, previous_len: 0, salt: random_u64() as u32 };
     let path = directory.segment_path(1);
     let file = directory.create(&path)?;
-    let mut active = Segment::new(path, file, &header);
-    active.write_header(&header)?;
-    active.sync()?;
+    let mut first = Segment::new(path, Some(Arc::new(file)), &header);
+    first.write_header(&header)?;
+    first.sync()?;
     directory.sync()?;
     logger::info!("created a store in {}", directory.path().display());
-    let older = VecDeque::new();
-    Ok((Segments { store, older, active, ends_with_checkpoint: false }, Index::new()))
+    Ok(first)
 }
 
-impl<F> Replay<F> {
+impl<F: FsFile> Replay<F> {
     pub(super) fn new() -> Replay<F> {
         Replay {
             segments: VecDeque::new(),
@@ -125,7 +138,7 @@ impl<F> Replay<F> {
             updates: Vec::new(),
             synced: Position::default(),
             cleaned: 0,
-            ends_with_checkpoint: false,
+            is_checkpointed: false,
             end_of_segment: None,
             error: None,
             evidence: None,
@@ -158,17 +171,11 @@ impl<F> Replay<F> {
             return;
         }
         match finding {
-            Finding::Segment(Found { path, number, file_len, header: Ok(header), .. }) => {
+            Finding::Segment(Found { path, file_len, header: Ok(header), .. }) => {
                 self.end_of_segment = None;
-                self.segments.push_back(Segment {
-                    path: path.clone(),
-                    number: *number,
-                    salt: header.salt,
-                    len: SEGMENT_HEADER_BYTES as u32,
-                    allocated: *file_len,
-                    live: 0,
-                    file: None,
-                });
+                let mut segment = Segment::new(path.clone(), None, header);
+                segment.allocated = *file_len;
+                self.segments.push_back(segment);
             }
             Finding::Record(record) => self.record(record, at),
             Finding::Damaged { reason, .. } => self.error = Some((at, reason.clone())),
@@ -186,7 +193,7 @@ impl<F> Replay<F> {
         if let Some(segment) = self.segments.back_mut() {
             segment.len = offset + len;
         }
-        self.ends_with_checkpoint = record.checkpoint() == Some(at);
+        self.is_checkpointed = record.checkpoint() == Some(at);
         self.end_of_segment = record.next_salt().map(|_| offset);
         match record.kind {
             Kind::Set => {
@@ -209,12 +216,7 @@ impl<F> Replay<F> {
     /// Applies the updates to the index, and counts live bytes.
     pub(super) fn apply(&mut self) {
         let Replay { index, updates, segments, .. } = self;
-        let oldest = segments.front().map_or(0, |oldest| oldest.number);
-        let at = |it: Location| (it.segment - oldest) as usize;
-        index.apply(updates, |new, old| {
-            new.into_iter().for_each(|new| segments[at(new)].live += u64::from(new.len));
-            old.into_iter().for_each(|old| segments[at(old)].live -= u64::from(old.len));
-        });
+        index.apply(updates, |new, old| count_live(segments, new, old));
         updates.clear();
     }
 
@@ -249,76 +251,66 @@ impl<F> Replay<F> {
 fn finish<D: Fs>(
     directory: &Directory<D>,
     found: &[Found],
-    store: u64,
-    replay: Replay<D::File>,
-) -> Result<(Segments<D::File>, Index)> {
-    let Replay { segments: mut older, index, synced, cleaned, error, .. } = replay;
-    let mut ends_with_checkpoint = replay.ends_with_checkpoint;
-    if let Some((Position { segment, offset }, reason)) = error {
-        let path = directory.segment_path(segment);
+    replay: &mut Replay<D::File>,
+) -> Result<()> {
+    let Replay { segments, synced, cleaned, is_checkpointed, .. } = replay;
+    if let Some((Position { segment, offset }, reason)) = &replay.error {
+        let path = directory.segment_path(*segment);
         let path = path.display();
         logger::warn!("truncated the torn tail of the log at byte {offset} of {path}: {reason}");
     }
     // Newest first, so that an interruption leaves no gap.
-    for segment in found[older.len()..].iter().rev() {
+    for segment in found[segments.len()..].iter().rev() {
         directory.remove(&segment.path)?;
     }
     // No segment follows, so the record that names the next one goes. First the names of
     // later segments: one that came back after a power failure would miss that record.
-    if let (Some(offset), Some(newest)) = (replay.end_of_segment, older.back_mut()) {
+    if let (Some(offset), Some(newest)) = (replay.end_of_segment, segments.back_mut()) {
         directory.sync()?;
-        (newest.len, ends_with_checkpoint) = (offset, false);
+        (newest.len, *is_checkpointed) = (offset, false);
     }
-    for segment in &mut older {
-        put_on_disk(directory, segment, synced)?;
+    for segment in &mut *segments {
+        put_on_disk(directory, segment, *synced)?;
     }
     directory.sync()?;
     // Segments that were cleaned before a crash, but not removed.
-    while older.front().is_some_and(|oldest| oldest.number <= cleaned && oldest.live == 0) {
-        directory.remove(&older[0].path)?;
+    while segments.len() > 1 && segments[0].number <= *cleaned && segments[0].live == 0 {
+        directory.remove(&segments[0].path)?;
         directory.sync()?;
-        older.pop_front();
+        segments.pop_front();
     }
-    let Some(mut active) = older.pop_back() else {
-        return Err(KvsError::corrupt(directory.path(), 0, "no segment is left"));
-    };
-    active.file = Some(Arc::new(directory.open_file(&active.path)?));
-    Ok((Segments { store, older, active, ends_with_checkpoint }, index))
+    if let Some(active) = segments.back_mut() {
+        active.file = Some(Arc::new(directory.open_file(&active.path)?));
+    }
+    Ok(())
 }
 
-/// Truncates what a file has behind the records, and writes again what is not known
-/// to be on disk.
+/// Truncates what a file has behind the records. Writes again what is not known to be on
+/// disk, and fsyncs it.
 fn put_on_disk<D: Fs>(
     directory: &Directory<D>,
     segment: &mut Segment<D::File>,
     synced: Position,
 ) -> Result<()> {
-    if segment.number < synced.segment && segment.allocated <= segment.len.into() {
-        return Ok(());
-    }
-    segment.file = Some(Arc::new(directory.open_file(&segment.path)?));
-    segment.trim(segment.len)?;
-    let synced_len = match segment.number.cmp(&synced.segment) {
-        Ordering::Less => segment.len,
-        Ordering::Equal => synced.offset,
+    let mut offset = match segment.number.cmp(&synced.segment) {
+        Ordering::Less if segment.allocated <= segment.len.into() => return Ok(()),
+        Ordering::Less => segment.len.into(),
+        Ordering::Equal => synced.offset.into(),
         Ordering::Greater => 0,
     };
-    write_again(segment, synced_len)?;
-    segment.file = None;
-    Ok(())
-}
-
-/// Writes the bytes of a segment from `offset` on again, and fsyncs it.
-fn write_again<F: FsFile>(segment: &Segment<F>, offset: u32) -> Result<()> {
+    segment.file = Some(Arc::new(directory.open_file(&segment.path)?));
+    segment.trim(segment.len)?;
     let mut buffer = vec![0; WRITE_AGAIN_BYTES];
-    let mut offset = u64::from(offset);
     loop {
         let count = segment.read(&mut buffer, offset)?;
         if count == 0 {
-            return segment.sync();
+            break;
         }
         let (_, written) = write_full(&**segment.file()?, &buffer[..count], offset);
         written.map_err(KvsError::cannot_at("write again", &segment.path, offset))?;
         offset += count as u64;
     }
+    segment.sync()?;
+    segment.file = None;
+    Ok(())
 }

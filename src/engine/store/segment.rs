@@ -19,11 +19,13 @@
 //! * A record is written only into preallocated space
 //!   (`a_full_disk_fails_before_anything_is_staged`).
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fs::{FsFile, read_full, write_full};
-use super::record::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::index::Location;
+use super::record::{Position, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::error::{KvsError, Result};
 
 /// Bytes that one call preallocates. More take longer in one call; fewer cost
@@ -46,13 +48,15 @@ pub(super) struct Segment<F> {
     pub(super) allocated: u64,
     /// Bytes of its records that the index points to.
     pub(super) live: u64,
+    /// Where the `Cleaned` record ends that names this segment, if there is one.
+    pub(super) cleaned: Option<Position>,
     /// The open file; `None` while it is closed to save a descriptor.
     pub(super) file: Option<Arc<F>>,
 }
 
 impl<F: FsFile> Segment<F> {
-    /// A segment whose file is empty.
-    pub(super) fn new(path: PathBuf, file: F, header: &SegmentHeader) -> Segment<F> {
+    /// A segment without records.
+    pub(super) fn new(path: PathBuf, file: Option<Arc<F>>, header: &SegmentHeader) -> Segment<F> {
         Segment {
             path,
             number: header.number,
@@ -60,7 +64,8 @@ impl<F: FsFile> Segment<F> {
             len: SEGMENT_HEADER_BYTES as u32,
             allocated: 0,
             live: 0,
-            file: Some(Arc::new(file)),
+            cleaned: None,
+            file,
         }
     }
 
@@ -70,6 +75,11 @@ impl<F: FsFile> Segment<F> {
         written.map_err(KvsError::cannot("write the header of", &self.path))?;
         self.allocated = self.allocated.max(self.len.into());
         Ok(())
+    }
+
+    /// Where its records end.
+    pub(super) fn end(&self) -> Position {
+        Position { segment: self.number, offset: self.len }
     }
 
     /// The open file.
@@ -119,6 +129,21 @@ impl<F: FsFile> Segment<F> {
         let end = u64::from(self.len).saturating_sub(offset).min(buffer.len() as u64);
         let read = read_full(&**self.file()?, &mut buffer[..end as usize], offset);
         read.map_err(KvsError::cannot_at("read", &self.path, offset))
+    }
+}
+
+/// Counts a record as live, or as live no longer. The numbers of `segments` have no gaps.
+pub(super) fn count_live<F>(
+    segments: &mut VecDeque<Segment<F>>,
+    new: Option<Location>,
+    old: Option<Location>,
+) {
+    let oldest = segments.front().map_or(0, |oldest| oldest.number);
+    if let Some(new) = new {
+        segments[(new.segment - oldest) as usize].live += u64::from(new.len);
+    }
+    if let Some(old) = old {
+        segments[(old.segment - oldest) as usize].live -= u64::from(old.len);
     }
 }
 

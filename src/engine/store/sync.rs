@@ -1,8 +1,8 @@
 //! Durability: fsyncs of the log, and the removal of cleaned segments.
 //!
 //! [`Log::sync`] fsyncs what the caller waits for. Everything else runs on the
-//! helper thread: the fsync of full segments, the fsync of `everysec`, and the
-//! removal of files.
+//! helper thread, one job at a time: the removal of cleaned segments, the fsync of full
+//! segments, and the fsync of `everysec`.
 //!
 //! Not here: what is written ([`log`](super::log)).
 //!
@@ -15,11 +15,27 @@
 //! * The directory is fsynced after each removal, before the next one
 //!   (`every_power_loss_leaves_what_was_synced`).
 
+use std::time::{Duration, Instant};
+
 use super::fs::{Fs, Task};
 use super::log::Log;
 use super::record::Position;
 use super::segment::Segment;
 use crate::error::{KvsError, Result};
+use crate::logger;
+
+/// Cleaned segments that may wait for their removal before the caller waits too.
+const CLEANED_MAX: usize = 8;
+/// Time until cleaning or a removal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the helper thread does.
+pub(super) enum Work {
+    /// Fsyncs segments. Afterwards everything before this position is on disk.
+    Sync(Position),
+    /// Removes so many of the oldest segments.
+    Remove(usize),
+}
 
 impl<D: Fs> Log<D> {
     /// Writes and fsyncs everything.
@@ -32,7 +48,9 @@ impl<D: Fs> Log<D> {
         if self.synced == self.end() {
             return Ok(());
         }
-        self.end_sync(true)?;
+        if let Some((_, Work::Sync(_))) = self.background {
+            self.end_background(true)?;
+        }
         self.syncs += 1;
         let files: Result<()> = self.unsynced().try_for_each(|segment| segment.sync());
         self.fail(files)?;
@@ -43,71 +61,126 @@ impl<D: Fs> Log<D> {
         }
         self.synced = self.end();
         self.is_sync_due = false;
-        self.is_checkpoint_due = false;
         Ok(())
     }
 
     /// The segments with bytes that are not known to be on disk, oldest first.
     fn unsynced(&self) -> impl Iterator<Item = &Segment<D::File>> {
         let synced = self.synced;
-        let all = self.older.iter().chain([&self.active]);
-        all.filter(move |it| Position { segment: it.number, offset: it.len } > synced)
+        self.segments.iter().filter(move |it| it.end() > synced)
     }
 
-    /// Starts an fsync in the background: of the full segments, and of the active
-    /// one if `with_active`. Only one runs at a time, so this one may have to wait for
-    /// a later call.
-    pub(super) fn start_sync(&mut self, with_active: bool) {
-        self.is_sync_due |= with_active;
-        if self.sync_task.is_some() || self.failed.is_some() {
+    /// Starts what is due in the background, unless something is under way. The active
+    /// segment is fsynced only if `is_sync_due`.
+    pub(super) fn start_background(&mut self) {
+        if self.background.is_some() || self.failed.is_some() {
             return;
         }
-        let with_active = std::mem::take(&mut self.is_sync_due);
-        let active = self.active.number;
+        let synced = self.synced;
         let mut job = self.directory.job();
-        let mut covered = self.synced;
-        for segment in self.unsynced().filter(|it| with_active || it.number != active) {
-            job.sync_files.extend(segment.file.clone());
-            covered = Position { segment: segment.number, offset: segment.len };
+        let is_removable = |it: &&mut Segment<_>| it.cleaned.is_some_and(|end| end <= synced);
+        if !self.is_waiting() {
+            for segment in self.segments.iter_mut().take_while(is_removable) {
+                job.remove.push(segment.path.clone());
+                job.close.extend(segment.file.take());
+            }
         }
-        if covered > self.synced {
+        let work = if job.remove.is_empty() {
+            let with_active = std::mem::take(&mut self.is_sync_due);
+            let (active, mut covered) = (self.active().number, synced);
+            for segment in self.unsynced().filter(|it| with_active || it.number != active) {
+                job.sync_files.extend(segment.file.clone());
+                covered = segment.end();
+            }
+            if covered == synced {
+                return;
+            }
             job.sync_directory = std::mem::take(&mut self.has_unsynced_name);
-            self.sync_task = Some((self.directory.fs().start(job), covered));
-        }
+            Work::Sync(covered)
+        } else {
+            Work::Remove(job.remove.len())
+        };
+        self.background = Some((self.directory.fs().start(job), work));
     }
 
-    /// Takes note of the fsync in the background, if it has ended. Waits for it if
-    /// `wait`.
-    pub(super) fn end_sync(&mut self, wait: bool) -> Result<()> {
-        let Some((task, covered)) = &mut self.sync_task else { return Ok(()) };
-        let (Some(result), covered) = (task.result(wait), *covered) else { return Ok(()) };
-        self.sync_task = None;
-        self.fail(result.map_err(KvsError::cannot("fsync segments in", self.directory.path())))?;
-        self.synced = self.synced.max(covered);
-        self.is_checkpoint_due = self.synced < self.staged_end();
+    /// Takes note of what runs in the background, if it has ended. Waits for it if `wait`.
+    ///
+    /// # Errors
+    ///
+    /// Every error is fatal. A removal that fails is tried again.
+    pub(super) fn end_background(&mut self, wait: bool) -> Result<()> {
+        let result = self.background.as_mut().and_then(|(task, _)| task.result(wait));
+        let Some(result) = result else { return Ok(()) };
+        match self.background.take() {
+            Some((_, Work::Remove(count))) => {
+                let context = KvsError::cannot("remove segments in", self.directory.path());
+                match self.fail_if_moved(result.map_err(context)) {
+                    Ok(()) => drop(self.segments.drain(..count)),
+                    Err(error) => {
+                        self.check()?;
+                        self.try_again_later(&error);
+                    }
+                }
+            }
+            Some((_, Work::Sync(covered))) => {
+                let context = KvsError::cannot("fsync segments in", self.directory.path());
+                self.fail(result.map_err(context))?;
+                self.synced = self.synced.max(covered);
+            }
+            None => {}
+        }
         Ok(())
     }
 
-    /// Starts the removal of the files of the oldest segments, which hold nothing live.
-    pub(super) fn start_removal(&mut self, count: usize) -> D::Task {
-        let mut job = self.directory.job();
-        for segment in self.older.iter_mut().take(count) {
-            job.remove.push(segment.path.clone());
-            job.close.extend(segment.file.take());
+    /// Goes on with fsyncs and removals in the background. Waits for the removal while
+    /// space is short.
+    pub(super) fn run_background(&mut self) -> Result<()> {
+        let cleaned = self.cleaned_count();
+        let is_short = self.is_space_short() && cleaned > 0;
+        if is_short {
+            self.sync()?;
+            self.retry = None;
         }
-        self.directory.fs().start(job)
+        self.end_background(is_short || cleaned > CLEANED_MAX)?;
+        let newest = self.cleaned_count().checked_sub(1).map(|at| &self.segments[at]);
+        self.is_sync_due |= newest.is_some_and(|newest| newest.cleaned > Some(self.synced));
+        self.start_background();
+        if is_short { self.end_background(true) } else { Ok(()) }
     }
 
-    /// Writes and fsyncs everything, with a `Checkpoint` at the end, and gives
-    /// unused space back.
+    /// Number of the oldest segments that are cleaned and wait for their removal.
+    pub(super) fn cleaned_count(&self) -> usize {
+        self.segments.iter().take_while(|segment| segment.cleaned.is_some()).count()
+    }
+
+    /// Has cleaning or a removal that failed tried again in a second.
+    pub(super) fn try_again_later(&mut self, error: &KvsError) {
+        logger::warn!("compaction is tried again in a second: {}", error.chain().join(": "));
+        self.retry = Some(Instant::now() + RETRY);
+    }
+
+    /// Returns true until what failed is tried again.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.retry.is_some_and(|at| Instant::now() < at)
+    }
+
+    /// Writes and fsyncs everything, with a `Checkpoint` at the end, ends the work in the
+    /// background, and gives unused space back.
     pub(super) fn close(&mut self) -> Result<()> {
         self.sync()?;
-        if !self.ends_with_checkpoint && !self.is_empty() {
+        self.start_background();
+        while self.background.is_some() {
+            self.end_background(true)?;
+            self.start_background();
+        }
+        if self.checkpointed < self.end() {
             self.write_checkpoint()?;
         }
         self.reserve.remove(&self.directory)?;
-        let is_trimmed = self.active.allocated == u64::from(self.active.len);
-        self.active.trim(self.active.len)?;
-        if self.synced == self.end() && is_trimmed { Ok(()) } else { self.active.sync() }
+        let end = self.end();
+        let active = self.active_mut();
+        let is_trimmed = active.allocated == u64::from(active.len);
+        active.trim(active.len)?;
+        if self.synced == end && is_trimmed { Ok(()) } else { self.active().sync() }
     }
 }
