@@ -13,7 +13,6 @@
 //! Invariant: one damaged record costs one pair
 //! (`export_saves_all_but_what_is_damaged`).
 
-use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -58,21 +57,11 @@ fn lock(path: &Path) -> Result<(File, Vec<Found>)> {
 /// ranges, in which a run of missing segments counts as one.
 pub(super) fn inspect(directory: &Path, out: &mut dyn Write) -> Result<u64> {
     let (_lock, found) = lock(directory)?;
-    let (mut damaged, cleaned) = (0, Cell::new(0));
-    let mut see = |at, finding: Finding<'_>| {
-        match &finding {
-            Finding::Damaged { .. } | Finding::Missing(_) => damaged += 1,
-            Finding::Record(record) => {
-                cleaned.set(record.cleaned().unwrap_or(0).max(cleaned.get()))
-            }
-            _ => {}
-        }
+    let mut damaged = 0;
+    walk(&found, &open, |at, finding| {
+        damaged += u64::from(matches!(finding, Finding::Damaged { .. } | Finding::Missing(_)));
         print(at, &finding, out).map_err(KvsError::io("cannot print"))
-    };
-    walk(&found, &open, &mut see)?;
-    if let Some(missing) = missing_before(&found, cleaned.get()) {
-        see(missing, Finding::Missing(found[0].number))?;
-    }
+    })?;
     Ok(damaged)
 }
 
@@ -80,9 +69,9 @@ pub(super) fn inspect(directory: &Path, out: &mut dyn Write) -> Result<u64> {
 fn print(at: Position, finding: &Finding<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     let (name, offset) = (segment_name(at.segment), at.offset);
     match finding {
-        Finding::Segment(Found { file_len, header, .. }) => {
+        Finding::Segment(Found { file_len, .. }, header) => {
             writeln!(out, "{name}: {file_len} bytes")?;
-            let Ok(SegmentHeader { number, store, previous_len, salt }) = header else {
+            let Some(SegmentHeader { number, store, previous_len, salt }) = header else {
                 return Ok(());
             };
             writeln!(
@@ -153,7 +142,6 @@ fn replay(directory: &Path, found: &[Found], report: &mut dyn FnMut(&str)) -> Re
     let mut replay: Replay<File> = Replay::new();
     let mut all = Index::new();
     let mut damages: Vec<(Position, String)> = Vec::new();
-    let missing = |count| format!("{count} segments are missing");
     walk(found, &open, |at, finding| {
         replay.see(at, &finding);
         match &finding {
@@ -164,29 +152,21 @@ fn replay(directory: &Path, found: &[Found], report: &mut dyn FnMut(&str)) -> Re
             Finding::Damaged { end, reason, .. } => {
                 damages.push((at, format!("bytes {} to {end}: {reason}", at.offset)));
             }
-            Finding::Missing(next) => damages.push((at, missing(next - at.segment))),
+            Finding::Missing(next) => {
+                damages.push((at, format!("{} segments are missing", next - at.segment)));
+            }
             _ => {}
         }
         Ok(())
     })?;
     replay.apply();
     let is_torn = replay.corruption(directory, found).is_none();
-    if let Some(at) = missing_before(found, replay.cleaned) {
-        damages.push((at, missing(found[0].number - at.segment)));
-    }
     for (at, reason) in &damages {
         let what = if is_torn { "never durable: " } else { "" };
         let path = directory.join(segment_name(at.segment));
         report(&format!("{}: {what}{reason}", path.display()));
     }
     Ok(if is_torn { (replay.index, 0) } else { (all, damages.len() as u64) })
-}
-
-/// The first of the segments that are missing before the oldest one, if any are.
-fn missing_before(found: &[Found], cleaned: u32) -> Option<Position> {
-    let first = cleaned.saturating_add(1);
-    let is_missing = found.first().is_some_and(|oldest| oldest.number > first);
-    is_missing.then_some(Position { segment: first, offset: 0 })
 }
 
 /// Where a record is.

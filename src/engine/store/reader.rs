@@ -184,8 +184,8 @@ pub(super) fn find_segments<F: FsFile>(
 
 /// What a walk finds, in the order of the log.
 pub(super) enum Finding<'a> {
-    /// A segment. Its header is intact, or what is damaged follows.
-    Segment(&'a Found),
+    /// A segment, and its header. Without one, the header is damaged and follows.
+    Segment(&'a Found, Option<&'a SegmentHeader>),
     /// An intact record.
     Record(Record<'a>),
     /// Space behind the last record.
@@ -203,121 +203,128 @@ pub(super) enum Finding<'a> {
     Missing(u32),
 }
 
-/// Walks through all segments. Passes to `see` what it finds, and where.
+/// Walks through all segments. Passes to `see` what it finds, and where. Segments that are
+/// missing before the oldest one come last.
 pub(super) fn walk<F: FsFile>(
     found: &[Found],
     open: &impl Fn(&Path) -> Result<F>,
     mut see: impl FnMut(Position, Finding<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut expected = found.first().map_or(0, |oldest| oldest.number);
-    // The salt that the last record names for the next segment, and whether that one may
-    // follow.
-    let (mut next_salt, mut may_follow) = (None, true);
+    let oldest = found.first().map_or(1, |oldest| oldest.number);
+    let (mut expected, mut cleaned) = (oldest, 0);
+    let mut end = SegmentEnd::Unknown;
     for (at, segment) in found.iter().enumerate() {
         let number = segment.number;
         if number != expected {
             see(Position { segment: expected, offset: 0 }, Finding::Missing(number))?;
-            (next_salt, may_follow) = (None, true);
+            end = SegmentEnd::Unknown;
         }
         expected = number.saturating_add(1);
         let start = Position { segment: number, offset: 0 };
-        let stray;
-        let segment = if may_follow {
-            segment
-        } else {
-            let header = Err("it does not follow the segment before it".to_owned());
-            stray = Found { header, path: segment.path.clone(), ..*segment };
-            &stray
+        let header = match (&segment.header, &end) {
+            (Ok(_), SegmentEnd::OtherNext(_)) => Err("it does not follow the one before it"),
+            (header, _) => header.as_ref().map_err(String::as_str),
         };
-        see(start, Finding::Segment(segment))?;
-        let salt = match &segment.header {
+        see(start, Finding::Segment(segment, header.ok()))?;
+        let salt = match header {
             Ok(header) => Some(header.salt),
             Err(reason) => {
-                let salt = next_salt.filter(|_| !segment.is_foreign);
+                let salt = end.next_salt().filter(|_| !segment.is_foreign);
                 let readable = salt.map_or(u64::MAX, |_| SEGMENT_HEADER_BYTES as u64);
-                let (end, reason) = (segment.file_len.min(readable), reason.clone());
+                let (end, reason) = (segment.file_len.min(readable), reason.to_owned());
                 see(start, Finding::Damaged { end, reason, synced: false })?;
                 salt
             }
         };
-        (next_salt, may_follow) = (None, true);
+        end = SegmentEnd::Unknown;
         if let Some(salt) = salt {
-            let (file, end) = (Arc::new(open(&segment.path)?), segment.file_len);
-            let mut reader = Reader::new(file, &segment.path, salt, end, WALK_READ_BYTES);
+            let (file, file_len) = (Arc::new(open(&segment.path)?), segment.file_len);
+            let mut reader = Reader::new(file, &segment.path, salt, file_len, WALK_READ_BYTES);
             let next = found.get(at + 1).filter(|next| next.number == expected);
             let next = next.and_then(|next| next.header.as_ref().ok());
-            (next_salt, may_follow) = walk_records(&mut reader, next, |offset, finding| {
+            end = walk_records(&mut reader, next, |offset, finding| {
+                if let Finding::Record(record) = &finding {
+                    cleaned = record.cleaned().unwrap_or(0).max(cleaned);
+                }
                 see(Position { segment: number, offset }, finding)
             })?;
         }
     }
+    if oldest > cleaned.saturating_add(1) {
+        see(Position { segment: cleaned + 1, offset: 0 }, Finding::Missing(oldest))?;
+    }
     Ok(())
 }
 
-/// Walks through the records of a segment. Returns the salt that its last record names
-/// for the next segment, and whether a segment with the header `next` may follow.
-///
-/// That header states the length of this segment, and its salt has to be the one that
-/// the record there names. A header that does not fit is one of an earlier segment with
-/// this number: a power failure can leave blocks of a file that was removed.
+/// What the records of a segment tell of the next one.
+enum SegmentEnd {
+    /// Nothing: there is damage, or the next one is missing.
+    Unknown,
+    /// The last record names this salt, and the next header has it.
+    Next(u32),
+    /// The header found there is one of another time. A power failure can leave blocks of a
+    /// file that was removed. The last record may name the salt that it should have.
+    OtherNext(Option<u32>),
+}
+
+impl SegmentEnd {
+    /// The salt of the next segment.
+    fn next_salt(&self) -> Option<u32> {
+        match self {
+            SegmentEnd::Unknown => None,
+            SegmentEnd::Next(salt) => Some(*salt),
+            SegmentEnd::OtherNext(salt) => *salt,
+        }
+    }
+}
+
+/// Walks through the records of a segment. `next` is the header of the next segment. It
+/// states the length of this one, and its salt has to be the one that the last record names.
 fn walk_records<F: FsFile>(
     reader: &mut Reader<F>,
     next: Option<&SegmentHeader>,
     mut see: impl FnMut(u32, Finding<'_>) -> Result<()>,
-) -> Result<(Option<u32>, bool)> {
-    let file_len = reader.end;
-    let mut stated = next.map(|next| u64::from(next.previous_len));
+) -> Result<SegmentEnd> {
     let (mut next_salt, mut is_intact) = (None, true);
     let mut offset = SEGMENT_HEADER_BYTES as u64;
-    loop {
-        let end = stated.unwrap_or(file_len).min(file_len);
-        if offset >= end {
-            // The end that the next header states has to be the one that the last record
-            // makes. Behind damage, there is nothing to compare.
-            let is_named = next_salt == next.map(|next| next.salt);
-            let fits = stated.is_none_or(|it| offset < it || offset == it && is_named);
-            if fits || !is_intact {
-                break;
-            }
-            stated = None;
-            continue;
-        }
-        let damage = match reader.record(offset)? {
-            Ok(record) if offset + u64::from(record.len()) <= end => {
+    while offset < reader.end && next_salt.is_none() {
+        let reason = match reader.record(offset)? {
+            Ok(record) => {
                 let len = record.len();
                 next_salt = record.next_salt();
                 see(offset as u32, Finding::Record(record))?;
                 offset += u64::from(len);
                 continue;
             }
-            Ok(_) => "a record is longer than its segment",
-            Err(damage) => damage,
+            Err(damage) => damage.to_owned(),
         };
-        let header = reader.header(offset)?;
-        let record_end = header.map_or(offset, |header| offset + header.len() as u64);
-        // A record across the stated end shows that the header is one of another time.
-        if record_end > end && is_intact && stated.is_some_and(|stated| stated < file_len) {
-            stated = None;
-            continue;
-        }
-        if stated.is_none() && reader.is_zeros(offset)? {
+        if reader.is_zeros(offset)? {
             break;
         }
-        (next_salt, is_intact) = (None, false);
-        let (next_offset, synced) = match header {
-            Ok(header) => (record_end, header.synced),
-            Err(_) => (reader.find_header(offset + 1)?.unwrap_or(end), false),
+        is_intact = false;
+        let (end, synced) = match reader.header(offset)? {
+            Ok(header) => (offset + header.len() as u64, header.synced),
+            Err(_) => (reader.find_header(offset + 1)?.unwrap_or(reader.end), false),
         };
-        let next_offset = next_offset.min(end);
-        let reason = damage.to_owned();
-        see(offset as u32, Finding::Damaged { end: next_offset, reason, synced })?;
-        offset = next_offset;
+        let end = end.min(reader.end);
+        see(offset as u32, Finding::Damaged { end, reason, synced })?;
+        offset = end;
     }
-    if let Some(stated) = stated.filter(|stated| *stated > offset) {
+    let stated = next.map_or(0, |next| u64::from(next.previous_len));
+    if stated > offset && next_salt.is_none() {
         let reason = format!("the next segment says that this one has {stated} bytes");
         see(offset as u32, Finding::Damaged { end: stated, reason, synced: false })?;
-    } else if offset < file_len {
+        return Ok(SegmentEnd::Unknown);
+    }
+    if offset < reader.end {
         see(offset as u32, Finding::Unused)?;
     }
-    Ok((next_salt, next.is_none() || stated.is_some()))
+    let follows = stated == offset && next_salt == next.map(|next| next.salt);
+    Ok(match next_salt {
+        _ if next.is_some() && !follows && (is_intact || next_salt.is_some()) => {
+            SegmentEnd::OtherNext(next_salt)
+        }
+        Some(salt) => SegmentEnd::Next(salt),
+        None => SegmentEnd::Unknown,
+    })
 }

@@ -148,7 +148,16 @@ impl<F: FsFile> Replay<F> {
     /// Takes note of the next finding of a walk.
     pub(super) fn see(&mut self, at: Position, finding: &Finding<'_>) {
         if let Finding::Missing(next) = finding {
-            self.error.get_or_insert_with(|| (at, "the segment is missing".to_owned()));
+            let missing = (at, "the segment is missing".to_owned());
+            if self.segments.front().is_some_and(|oldest| oldest.number == *next) {
+                // Unless damage is known already, which may have been that record.
+                if self.evidence.is_none() {
+                    self.error = Some(missing);
+                    self.evidence = Some("no record says that it was cleaned".to_owned());
+                }
+                return;
+            }
+            self.error.get_or_insert(missing);
             if next - at.segment > UNSYNCED_SEGMENTS_MAX + 1 {
                 let evidence = || format!("segment {next} is too far behind it for a torn tail");
                 self.evidence.get_or_insert_with(evidence);
@@ -171,7 +180,7 @@ impl<F: FsFile> Replay<F> {
             return;
         }
         match finding {
-            Finding::Segment(Found { path, file_len, header: Ok(header), .. }) => {
+            Finding::Segment(Found { path, file_len, .. }, Some(header)) => {
                 self.end_of_segment = None;
                 let mut segment = Segment::new(path.clone(), None, header);
                 segment.allocated = *file_len;
@@ -179,7 +188,7 @@ impl<F: FsFile> Replay<F> {
             }
             Finding::Record(record) => self.record(record, at),
             Finding::Damaged { reason, .. } => self.error = Some((at, reason.clone())),
-            Finding::Segment(_) | Finding::Missing(_) | Finding::Unused => {}
+            Finding::Segment(..) | Finding::Missing(_) | Finding::Unused => {}
         }
     }
 
@@ -229,21 +238,11 @@ impl<F: FsFile> Replay<F> {
                 return Some(KvsError::corrupt(&it.path, 0, reason.clone()));
             }
         }
-        let corrupt = |Position { segment, offset }, reason| {
-            let path = directory.join(segment_name(segment));
-            Some(KvsError::corrupt(&path, offset.into(), reason))
-        };
-        if let (Some((error, reason)), Some(evidence)) = (&self.error, &self.evidence) {
-            let hint = "--inspect shows what is intact, and --export saves it";
-            return corrupt(*error, format!("{reason}, and {evidence}; {hint}"));
-        }
-        let oldest = oldest.number;
-        if oldest > self.cleaned.saturating_add(1) {
-            let missing = Position { segment: oldest - 1, offset: 0 };
-            let hint = format!("--export saves what segments from {oldest} hold");
-            return corrupt(missing, format!("the segment is missing; {hint}"));
-        }
-        None
+        let ((error, reason), evidence) = (self.error.as_ref()?, self.evidence.as_ref()?);
+        let path = directory.join(segment_name(error.segment));
+        let hint = "--inspect shows what is intact, and --export saves it";
+        let reason = format!("{reason}, and {evidence}; {hint}");
+        Some(KvsError::corrupt(&path, error.offset.into(), reason))
     }
 }
 
