@@ -23,7 +23,7 @@ use std::time::Duration;
 use common::{
     ADDR, Failure, failed, io_error, print, print_only, read_secret, retry, stdout_error,
 };
-use kvs::args::{Arg, Lexer};
+use kvs::args::Lexer;
 use kvs::protocol::{
     Code, Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
     quoted,
@@ -150,29 +150,23 @@ fn read_line() -> Result<Option<Line>, Failure> {
         auth_file: None,
         switches: Vec::new(),
     };
-    while let Some(arg) = args.next()? {
-        let flag = match arg {
-            Arg::Flag(flag) => flag,
-            Arg::Word(word) => {
-                line.words.push(word);
-                continue;
-            }
-        };
+    while let Some(flag) = args.next_flag()? {
         match flag.as_str() {
             "-h" | "--help" => return Ok(print_only(HELP)?),
             // After a command, `-v` is more likely to be meant as a value.
-            "-v" | "-V" | "--version" if flag == "--version" || line.words.is_empty() => {
+            "-v" | "-V" | "--version" if flag == "--version" || args.words.is_empty() => {
                 return Ok(print_only(VERSION)?);
             }
             "--addr" => line.addr = args.parsed_value(parse_addr)?,
             "--timeout" => line.timeout = args.parsed_value(parse_timeout)?,
             "--auth-file" => line.auth_file = Some(args.value()?.into()),
             "--stdin" | "--raw" | "--fail" => line.switches.push(flag),
-            "-" if line.words.is_empty() => line.words.push(flag),
+            "-" if args.words.is_empty() => args.words.push(flag),
             "-" => return Err(format!("'-' is ambiguous: {STDIN_HINT}").into()),
-            _ => return Err(format!("{}; {DASHES_HINT}", args.unknown()).into()),
+            _ => return Err(format!("there is no flag '{flag}'; {DASHES_HINT}").into()),
         }
     }
+    line.words = args.words;
     Ok(Some(line))
 }
 

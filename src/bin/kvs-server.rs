@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::{ADDR, Failure, failed, io_error, print_only, read_secret, retry, stdout_error};
-use kvs::args::{Arg, Lexer};
+use kvs::args::Lexer;
 use kvs::choice::{self, EngineName};
 use kvs::logger::{self, Level, escape, info, warn};
 use kvs::protocol::LINE_BYTES_LIMIT;
@@ -111,11 +111,7 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
     // The server flushes once per iteration of its event loop.
     store.buffered = true;
     let mut args = Lexer::new(std::env::args_os().skip(1))?;
-    while let Some(arg) = args.next()? {
-        let flag = match arg {
-            Arg::Flag(flag) => flag,
-            Arg::Word(word) => return Err(format!("'{word}' is not a flag").into()),
-        };
+    while let Some(flag) = args.next_flag()? {
         match flag.as_str() {
             "-h" | "--help" => return Ok(print_only(HELP)?),
             "-v" | "-V" | "--version" => return Ok(print_only(&format!("{VERSION}\n"))?),
@@ -137,10 +133,13 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
             "--max-clients" => server.clients_max = args.number(1..=1_000_000)? as usize,
             "--auth-file" => server.secret = Secret::new(read_secret(args.value()?.as_ref())?),
             "--no-shutdown" => server.allows_shutdown = false,
-            _ => return Err(args.unknown().into()),
+            _ => return Err(format!("there is no flag '{flag}'").into()),
         }
     }
-    Ok(Some(flags))
+    match args.words.first() {
+        Some(word) => Err(format!("'{word}' is not a flag").into()),
+        None => Ok(Some(flags)),
+    }
 }
 
 /// Parses `IP:PORT`.
