@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{ADDR, Failure, failed, io_error, print_only, read_secret, retry, stdout_error};
+use common::{Failure, VERSION, failed, print_and_exit, read_secret, retry, stdout_error};
 use kvs::args::Lexer;
 use kvs::choice::{self, EngineName};
 use kvs::logger::{self, Level, escape, info, warn};
@@ -60,7 +60,6 @@ Exit status: 0 after an orderly shutdown; 1 if the server cannot start, the stor
 failed (as after a failed fsync), or --export or --inspect found damage; 2 if the
 flags are wrong; 128+N if a second signal N interrupted the shutdown.
 ";
-const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
 /// How long a killed process may take to release its address and directory.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -87,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
-    let Some(flags) = read_flags()? else { return Ok(ExitCode::SUCCESS) };
+    let flags = read_flags()?;
     logger::init(log_level(flags.level)?);
     Ok(match flags.mode {
         // It must end even if nobody reads its stderr.
@@ -96,11 +95,10 @@ fn run() -> Result<ExitCode, Failure> {
     })
 }
 
-/// Reads the command line. Returns `None` after printing help or version.
-fn read_flags() -> Result<Option<Flags>, Failure> {
+fn read_flags() -> Result<Flags, Failure> {
     let mut flags = Flags {
         mode: Mode::Serve,
-        addr: parse_addr(ADDR)?,
+        addr: SocketAddr::from(([127, 0, 0, 1], 4000)),
         engine: None,
         dir: PathBuf::from("."),
         level: None,
@@ -113,8 +111,8 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
     let mut args = Lexer::new(std::env::args_os().skip(1))?;
     while let Some(flag) = args.next_flag()? {
         match flag.as_str() {
-            "-h" | "--help" => return Ok(print_only(HELP)?),
-            "-v" | "-V" | "--version" => return Ok(print_only(&format!("{VERSION}\n"))?),
+            "-h" | "--help" => print_and_exit(HELP)?,
+            "-v" | "-V" | "--version" => print_and_exit(VERSION)?,
             "--inspect" => flags.mode = Mode::Inspect,
             "--export" => flags.mode = Mode::Export,
             "--addr" => flags.addr = args.parsed_value(parse_addr)?,
@@ -138,14 +136,13 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
     }
     match args.words.first() {
         Some(word) => Err(format!("'{word}' is not a flag").into()),
-        None => Ok(Some(flags)),
+        None => Ok(flags),
     }
 }
 
 /// Parses `IP:PORT`.
-fn parse_addr(text: &str) -> Result<SocketAddr, String> {
-    let form = "it has to be IP:PORT, such as 127.0.0.1:4000 or [::1]:4000";
-    text.parse().map_err(|_| form.to_owned())
+fn parse_addr(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "it has to be IP:PORT, such as 127.0.0.1:4000 or [::1]:4000")
 }
 
 /// The log level: that of the flag, else that of `KVS_LOG`, else `info`.
@@ -162,11 +159,12 @@ fn log_level(flag: Option<Level>) -> Result<Level, String> {
 /// Serves clients until the shutdown.
 fn serve(flags: Flags) -> kvs::Result<()> {
     // First, so that a signal during recovery is caught.
-    let stop = Stop::on_signals().map_err(io_error("cannot catch signals"))?;
+    let stop = Stop::on_signals().map_err(KvsError::io("cannot catch signals"))?;
     // Before the engine is opened: if the address is in use, nothing is written.
     // Clients wait in the listener's queue until recovery is complete.
     let listener = retry(RELEASE_TIME_MAX, is_in_use, || {
-        TcpListener::bind(flags.addr).map_err(io_error(format!("cannot listen on {}", flags.addr)))
+        TcpListener::bind(flags.addr)
+            .map_err(KvsError::io(format!("cannot listen on {}", flags.addr)))
     })?;
     let name = choice::choose(&flags.dir, flags.engine)?;
     let engine =
@@ -183,7 +181,7 @@ fn serve(flags: Flags) -> kvs::Result<()> {
         false => warn!("no authentication: whoever reaches {address} can read, write and stop"),
     }
     let (engine, dir) = (name.as_str(), flags.dir.display());
-    info!("{VERSION} listening on {address}, engine {engine}, directory {dir}");
+    info!("{} listening on {address}, engine {engine}, directory {dir}", VERSION.trim_end());
     server.run(stop)?;
     info!("stopped");
     Ok(())
@@ -191,10 +189,8 @@ fn serve(flags: Flags) -> kvs::Result<()> {
 
 /// Returns true if another process has the address or the directory.
 fn is_in_use(error: &KvsError) -> bool {
-    match error {
-        KvsError::Io { source, .. } => source.kind() == ErrorKind::AddrInUse,
-        error => matches!(error, KvsError::InUse { .. }),
-    }
+    matches!(error, KvsError::Io { source, .. } if source.kind() == ErrorKind::AddrInUse)
+        || matches!(error, KvsError::InUse { .. })
 }
 
 /// Prints the pairs or records of a store. Fails if it is damaged.
@@ -204,18 +200,12 @@ fn print_store(flags: &Flags) -> Result<(), Failure> {
         std::panic::set_hook(Box::new(|_| {}));
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = match flags.mode {
+    let damaged = match flags.mode {
         Mode::Inspect => KvStore::inspect(&flags.dir, &mut out),
         _ => choice::export(&flags.dir, &mut out, &mut |message| {
             let _ = writeln!(io::stderr(), "kvs-server: {}", escape(message));
         }),
-    };
-    let damaged = printed.map_err(|error| match error {
-        KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
-            stdout_error(source)
-        }
-        error => error,
-    })?;
+    }?;
     out.flush().map_err(stdout_error)?;
     match damaged {
         0 => Ok(()),
