@@ -166,7 +166,6 @@ fn read_line() -> Result<Line, Failure> {
     Ok(line)
 }
 
-/// Checks the form `HOST:PORT`.
 fn parse_addr(text: &str) -> Result<String, &'static str> {
     let is_valid = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
     match text.rsplit_once(':').is_some_and(is_valid) {
@@ -177,7 +176,6 @@ fn parse_addr(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Parses a number of seconds.
 fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
     let timeout = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let timeout = timeout.filter(|timeout| !timeout.is_zero());
@@ -201,7 +199,6 @@ fn usage(line: &Line) -> Result<&'static str, String> {
     }
 }
 
-/// Connects and authenticates.
 fn connect(line: &Line) -> kvs::Result<KvsClient> {
     let unresolved = KvsError::io(format!("cannot resolve {}", line.addr));
     let addrs: Vec<_> = line.addr.to_socket_addrs().map_err(unresolved)?.collect();
@@ -224,7 +221,6 @@ fn is_starting(error: &KvsError) -> bool {
     }
 }
 
-/// Lists the keys with this prefix.
 fn list_keys(line: &Line, prefix: &str) -> kvs::Result<()> {
     let mut client = connect(line)?;
     let mut out = BufWriter::new(io::stdout().lock());

@@ -19,7 +19,7 @@ use std::time::Duration;
 use common::{Failure, VERSION, failed, print_and_exit, read_secret, retry, stdout_error};
 use kvs::args::Lexer;
 use kvs::choice::{self, EngineName};
-use kvs::logger::{self, Level, escape, info, warn};
+use kvs::logger::{self, Level, escape, write};
 use kvs::protocol::LINE_BYTES_LIMIT;
 use kvs::{KvStore, KvsError, KvsServer, Options, Secret, ServerOptions, Stop};
 
@@ -140,19 +140,17 @@ fn read_flags() -> Result<Flags, Failure> {
     }
 }
 
-/// Parses `IP:PORT`.
 fn parse_addr(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "it has to be IP:PORT, such as 127.0.0.1:4000 or [::1]:4000")
 }
 
 /// The log level: that of the flag, else that of `KVS_LOG`, else `info`.
 fn log_level(flag: Option<Level>) -> Result<Level, String> {
-    match (flag, std::env::var("KVS_LOG")) {
-        (Some(level), _) => Ok(level),
-        (None, Ok(name)) if !name.is_empty() => {
-            name.parse().map_err(|reason| format!("KVS_LOG: {reason}"))
-        }
-        _ => Ok(Level::Info),
+    let name = std::env::var("KVS_LOG").unwrap_or_default();
+    match flag {
+        Some(level) => Ok(level),
+        None if name.is_empty() => Ok(Level::Info),
+        None => name.parse().map_err(|reason| format!("KVS_LOG: {reason}")),
     }
 }
 
@@ -175,15 +173,19 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     let has_secret = options.secret.is_some();
     let server = KvsServer::new(listener, engine, options)?;
     let address = server.local_addr();
-    match has_secret {
-        _ if address.ip().is_loopback() => {}
-        true => warn!("no encryption: the secret and all data pass in clear to {address}"),
-        false => warn!("no authentication: whoever reaches {address} can read, write and stop"),
+    let warning = match has_secret {
+        true => "no encryption: the secret and all data pass in clear to",
+        false => "no authentication: everybody can read, write and shut down",
+    };
+    if !address.ip().is_loopback() {
+        write(Level::Warn, format_args!("{warning} {address}"));
     }
-    let (engine, dir) = (name.as_str(), flags.dir.display());
-    info!("{} listening on {address}, engine {engine}, directory {dir}", VERSION.trim_end());
+    let (version, engine, dir) = (VERSION.trim_end(), name.as_str(), flags.dir.display());
+    let started =
+        format_args!("{version} listening on {address}, engine {engine}, directory {dir}");
+    write(Level::Info, started);
     server.run(stop)?;
-    info!("stopped");
+    write(Level::Info, format_args!("stopped"));
     Ok(())
 }
 

@@ -16,7 +16,6 @@ use kvs::KvsError;
 use kvs::logger::{escape, is_writable};
 use kvs::protocol::Code;
 
-/// The program's name and version.
 pub(crate) const VERSION: &str =
     concat!(env!("CARGO_BIN_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
 /// Maximum length of a secret in bytes, so that it fits into any line.
@@ -72,7 +71,6 @@ pub(crate) fn exit(result: Result<(), Failure>, waits: bool) -> ExitCode {
     ExitCode::from(failure.status)
 }
 
-/// Prints to stdout.
 pub(crate) fn print(text: &str) -> kvs::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
