@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{Failure, VERSION, failed, print_and_exit, read_secret, retry, stdout_error};
+use common::{Failure, VERSION, exit, failed, print_and_exit, read_secret, retry, stdout_error};
 use kvs::args::Lexer;
 use kvs::choice::{self, EngineName};
 use kvs::logger::{self, Level, escape, write};
@@ -64,6 +64,7 @@ flags are wrong; 128+N if a second signal N interrupted the shutdown.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What to do with the store.
+#[derive(PartialEq)]
 enum Mode {
     Serve,
     Export,
@@ -76,36 +77,29 @@ struct Flags {
     addr: SocketAddr,
     engine: Option<EngineName>,
     dir: PathBuf,
-    level: Option<Level>,
     store: Options,
     server: ServerOptions,
 }
 
 fn main() -> ExitCode {
-    run().unwrap_or_else(|failure| common::exit(Err(failure), true))
+    match read_flags() {
+        // A server must end even if nobody reads its stderr.
+        Ok(flags) if flags.mode == Mode::Serve => exit(serve(flags).map_err(Failure::from), false),
+        flags => exit(flags.and_then(|flags| print_store(&flags)), true),
+    }
 }
 
-fn run() -> Result<ExitCode, Failure> {
-    let flags = read_flags()?;
-    logger::init(log_level(flags.level)?);
-    Ok(match flags.mode {
-        // It must end even if nobody reads its stderr.
-        Mode::Serve => common::exit(serve(flags).map_err(Failure::from), false),
-        Mode::Export | Mode::Inspect => common::exit(print_store(&flags), true),
-    })
-}
-
+/// Reads the command line, and sets the log level.
 fn read_flags() -> Result<Flags, Failure> {
     let mut flags = Flags {
         mode: Mode::Serve,
         addr: SocketAddr::from(([127, 0, 0, 1], 4000)),
         engine: None,
         dir: PathBuf::from("."),
-        level: None,
         store: Options::default(),
         server: ServerOptions::default(),
     };
-    let (store, server) = (&mut flags.store, &mut flags.server);
+    let (store, server, mut level) = (&mut flags.store, &mut flags.server, None);
     // The server flushes once per iteration of its event loop.
     store.buffered = true;
     let mut args = Lexer::new(std::env::args_os().skip(1))?;
@@ -118,7 +112,7 @@ fn read_flags() -> Result<Flags, Failure> {
             "--addr" => flags.addr = args.parsed_value(parse_addr)?,
             "--dir" => flags.dir = args.value()?.into(),
             "--engine" => flags.engine = Some(args.parsed_value(str::parse)?),
-            "--log" => flags.level = Some(args.parsed_value(str::parse)?),
+            "--log" => level = Some(args.parsed_value(str::parse)?),
             "--fsync" => server.fsync = args.parsed_value(str::parse)?,
             "--segment-size" => store.segment_bytes = args.number(512..=1 << 30)?,
             "--compact-threshold" => {
@@ -134,6 +128,7 @@ fn read_flags() -> Result<Flags, Failure> {
             _ => return Err(format!("there is no flag '{flag}'").into()),
         }
     }
+    logger::init(log_level(level)?);
     match args.words.first() {
         Some(word) => Err(format!("'{word}' is not a flag").into()),
         None => Ok(flags),
