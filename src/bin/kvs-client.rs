@@ -14,7 +14,7 @@
 
 mod common;
 
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, StdinLock, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, StdinLock, Write};
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,8 +23,7 @@ use std::time::Duration;
 use common::{Failure, VERSION, failed, print, print_and_exit, read_secret, retry, stdout_error};
 use kvs::args::Lexer;
 use kvs::protocol::{
-    Code, Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
-    quoted,
+    Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request, quoted,
 };
 use kvs::{KvsClient, KvsError};
 
@@ -123,7 +122,7 @@ fn run() -> Result<(), Failure> {
         ["dump"] => dump(&line)?,
         ["-"] => send_lines(&line)?,
         ["ping"] => {
-            retry(line.timeout, is_starting, || connect(&line)?.ping())?;
+            retry(line.timeout, || connect(&line)?.ping())?;
             print("PONG\n")?;
         }
         ["stats"] => {
@@ -207,18 +206,6 @@ fn connect(line: &Line) -> kvs::Result<KvsClient> {
         client.authenticate(read_secret(path)?)?;
     }
     Ok(client)
-}
-
-/// Returns true if a server may be about to listen, to restart, or to accept a client.
-fn is_starting(error: &KvsError) -> bool {
-    use ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
-    match error {
-        KvsError::Io { source, .. } => {
-            matches!(source.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
-        }
-        KvsError::Server { code, .. } => *code == Code::Busy,
-        _ => false,
-    }
 }
 
 fn list_keys(line: &Line, prefix: &str) -> kvs::Result<()> {

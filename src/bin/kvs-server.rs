@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -155,13 +155,12 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     let stop = Stop::on_signals().map_err(KvsError::io("cannot catch signals"))?;
     // Before the engine is opened: if the address is in use, nothing is written.
     // Clients wait in the listener's queue until recovery is complete.
-    let listener = retry(RELEASE_TIME_MAX, is_in_use, || {
+    let listener = retry(RELEASE_TIME_MAX, || {
         TcpListener::bind(flags.addr)
             .map_err(KvsError::io(format!("cannot listen on {}", flags.addr)))
     })?;
     let name = choice::choose(&flags.dir, flags.engine)?;
-    let engine =
-        retry(RELEASE_TIME_MAX, is_in_use, || choice::open(&flags.dir, name, &flags.store))?;
+    let engine = retry(RELEASE_TIME_MAX, || choice::open(&flags.dir, name, &flags.store))?;
     let mut options = flags.server;
     options.engine = name.as_str().to_owned();
     options.directory = std::path::absolute(&flags.dir).unwrap_or_else(|_| flags.dir.clone());
@@ -182,12 +181,6 @@ fn serve(flags: Flags) -> kvs::Result<()> {
     server.run(stop)?;
     write(Level::Info, format_args!("stopped"));
     Ok(())
-}
-
-/// Returns true if another process has the address or the directory.
-fn is_in_use(error: &KvsError) -> bool {
-    matches!(error, KvsError::Io { source, .. } if source.kind() == ErrorKind::AddrInUse)
-        || matches!(error, KvsError::InUse { .. })
 }
 
 /// Prints the pairs or records of a store. Fails if it is damaged.

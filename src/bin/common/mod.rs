@@ -103,7 +103,6 @@ pub(crate) fn read_secret(path: &Path) -> kvs::Result<String> {
 /// Calls `attempt` again for up to `time` after errors that may pass.
 pub(crate) fn retry<T>(
     time: Duration,
-    may_pass: impl Fn(&KvsError) -> bool,
     mut attempt: impl FnMut() -> kvs::Result<T>,
 ) -> kvs::Result<T> {
     let begun = Instant::now();
@@ -111,6 +110,20 @@ pub(crate) fn retry<T>(
         match attempt() {
             Err(error) if may_pass(&error) && begun.elapsed() < time => thread::sleep(RETRY_PAUSE),
             result => return result,
+        }
+    }
+}
+
+/// Returns true if another process has the address or the directory, or if a server may be
+/// about to listen, to restart, or to accept a client.
+fn may_pass(error: &KvsError) -> bool {
+    use ErrorKind::{AddrInUse, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    match error {
+        KvsError::Io { source, .. } => {
+            [AddrInUse, ConnectionRefused, ConnectionReset, UnexpectedEof].contains(&source.kind())
+        }
+        error => {
+            matches!(error, KvsError::InUse { .. } | KvsError::Server { code: Code::Busy, .. })
         }
     }
 }
