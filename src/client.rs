@@ -73,8 +73,10 @@ impl KvsClient {
         let peers: Vec<_> = addr.to_socket_addrs().map_err(KvsError::io(unresolved))?.collect();
         for &peer in &peers {
             // An equal share, so that an address that does not answer leaves time for the others.
-            match TimedStream::connect(peer, timeout / peers.len() as u32) {
+            let connected = TcpStream::connect_timeout(&peer, timeout / peers.len() as u32);
+            match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
                 Ok(stream) => {
+                    let stream = TimedStream { stream, deadline: Instant::now() };
                     let stream = BufReader::with_capacity(64 << 10, stream);
                     let (reply_bytes_max, is_broken) = (REPLY_BYTES_MAX, false);
                     return Ok(KvsClient { stream, peer, timeout, reply_bytes_max, is_broken });
@@ -258,12 +260,6 @@ struct TimedStream {
 }
 
 impl TimedStream {
-    fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<TimedStream> {
-        let stream = TcpStream::connect_timeout(&addr, timeout)?;
-        stream.set_nodelay(true)?;
-        Ok(TimedStream { stream, deadline: Instant::now() })
-    }
-
     fn time_left(&self) -> io::Result<Option<Duration>> {
         match self.deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(ErrorKind::TimedOut.into()),
