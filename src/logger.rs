@@ -123,20 +123,17 @@ fn since_1970() -> Duration {
 
 /// The line of a message, after a line about dropped messages if there were any.
 fn text(now: Duration, level: Level, message: &str, dropped: u64) -> String {
-    let line = |level: Level, message: &str| {
-        let name = format!("{level:?}").to_uppercase();
-        format!("{} {name:5} {}", timestamp(now), escape(message))
-    };
-    let mut text = String::new();
+    let mut lines = String::new();
     if dropped > 0 {
         let message = format!("{dropped} messages were dropped, because stderr was full");
-        text = line(Level::Warn, &message) + "\n";
+        lines = text(now, Level::Warn, &message, 0);
     }
-    text += &line(level, message);
-    while text.len() >= TEXT_BYTES_MAX {
-        text.pop();
+    let name = format!("{level:?}").to_uppercase();
+    lines += &format!("{} {name:5} {}", timestamp(now), escape(message));
+    while lines.len() >= TEXT_BYTES_MAX {
+        lines.pop();
     }
-    text + "\n"
+    lines + "\n"
 }
 
 /// Escapes control characters.
