@@ -20,9 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{self, Page};
 use crate::error::{KvsError, Result};
-use crate::protocol::{
-    Fault, LineEnding, REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request,
-};
+use crate::protocol::{Fault, REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request};
 
 /// The default timeout.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -223,7 +221,7 @@ impl KvsClient {
         let read = self.stream.by_ref().take(max + 1).read_until(b'\n', &mut line);
         let len = read.map_err(|error| self.failed("read from", error))? as u64;
         if line.pop_if(|last| *last == b'\n').is_some() {
-            line.truncate(LineEnding::split(&line).0.len());
+            line.pop_if(|last| *last == b'\r');
             return Ok(line);
         }
         if len > max {
