@@ -1,6 +1,6 @@
 //! Splits a command line into flags, their values, and words.
 //!
-//! A program takes one [`Arg`] at a time. After a flag with a value it calls
+//! A program takes one flag at a time. After a flag with a value it calls
 //! [`value`](Lexer::value), which accepts `--flag value` and `--flag=value`. All
 //! arguments after `--` are words.
 //!
@@ -11,56 +11,45 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-/// One argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Arg {
-    /// `-f`, `--flag` or `-`: with its dashes, without its value.
-    Flag(String),
-    /// Any other argument.
-    Word(String),
-}
-
 /// The arguments of a program.
 pub struct Lexer {
     args: std::vec::IntoIter<String>,
+    /// The words before the last flag; all words after [`next_flag`](Self::next_flag)
+    /// has returned `None`.
+    pub words: Vec<String>,
     /// The last flag, for messages.
     flag: String,
     /// The text after its `=`, until [`value`](Self::value) takes it.
     value: Option<String>,
-    /// Whether there was a `--`.
-    words_only: bool,
 }
 
 impl Lexer {
     /// Takes the arguments without the program's name. Fails if one is not UTF-8.
     pub fn new(args: impl Iterator<Item = OsString>) -> Result<Lexer, String> {
         let args: Result<Vec<String>, OsString> = args.map(OsString::into_string).collect();
-        let not_utf8 = |arg: OsString| format!("the argument '{}' is not UTF-8", arg.display());
-        let args = args.map_err(not_utf8)?.into_iter();
-        Ok(Lexer { args, flag: String::new(), value: None, words_only: false })
+        let args = args.map_err(|arg| format!("the argument '{}' is not UTF-8", arg.display()))?;
+        let (args, words, flag) = (args.into_iter(), Vec::new(), String::new());
+        Ok(Lexer { args, words, flag, value: None })
     }
 
-    /// Returns the next argument, or `None` after the last. Fails if the last flag has
-    /// a value that was not taken.
-    #[expect(clippy::should_implement_trait, reason = "an iterator's `next` cannot fail")]
-    pub fn next(&mut self) -> Result<Option<Arg>, String> {
+    /// Returns the next flag with its dashes, or `None` after the last. `-` is a flag,
+    /// too. Fails if the last flag has a value that was not taken.
+    pub fn next_flag(&mut self) -> Result<Option<String>, String> {
         if self.value.is_some() {
             return Err(format!("{} takes no value", self.flag));
         }
-        let Some(arg) = self.args.next() else { return Ok(None) };
-        if self.words_only || !arg.starts_with('-') {
-            return Ok(Some(Arg::Word(arg)));
+        while let Some(arg) = self.args.next() {
+            if arg == "--" {
+                self.words.extend(self.args.by_ref());
+            } else if !arg.starts_with('-') {
+                self.words.push(arg);
+            } else {
+                let mut parts = arg.splitn(2, '=').map(str::to_owned);
+                (self.flag, self.value) = (parts.next().unwrap_or_default(), parts.next());
+                return Ok(Some(self.flag.clone()));
+            }
         }
-        if arg == "--" {
-            self.words_only = true;
-            return self.next();
-        }
-        let (flag, value) = match arg.split_once('=') {
-            Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
-            None => (arg, None),
-        };
-        (self.flag, self.value) = (flag.clone(), value);
-        Ok(Some(Arg::Flag(flag)))
+        Ok(None)
     }
 
     /// Returns the value of the last flag.
@@ -86,11 +75,6 @@ impl Lexer {
             Some(_) => Err(format!("it has to be from {} to {}", limits.start(), limits.end())),
         })
     }
-
-    /// The error for a flag that the program does not know.
-    pub fn unknown(&self) -> String {
-        format!("there is no flag '{}'", self.flag)
-    }
 }
 
 /// Parses digits, then maybe `K`, `M` or `G` for powers of 1,024.
@@ -111,64 +95,62 @@ fn parse_number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A lexer for these words.
-    fn lexer(words: &str) -> Lexer {
-        Lexer::new(words.split_whitespace().map(OsString::from)).unwrap()
+    /// A lexer for these arguments.
+    fn lexer(args: &str) -> Lexer {
+        Lexer::new(args.split_whitespace().map(OsString::from)).unwrap()
     }
 
-    /// All arguments, if no flag has a value.
-    fn args(words: &str) -> Result<Vec<Arg>, String> {
-        let mut lexer = lexer(words);
-        std::iter::from_fn(|| lexer.next().transpose()).collect()
-    }
-
-    fn word(text: &str) -> Arg {
-        Arg::Word(text.to_owned())
-    }
-
-    fn flag(text: &str) -> Arg {
-        Arg::Flag(text.to_owned())
+    /// The flags, none of which has a value, and the words.
+    fn split(args: &str) -> Result<(String, String), String> {
+        let mut lexer = lexer(args);
+        let flags: Result<Vec<String>, String> =
+            std::iter::from_fn(|| lexer.next_flag().transpose()).collect();
+        Ok((flags?.join(" "), lexer.words.join(" ")))
     }
 
     #[test]
     fn flags_and_words_come_in_any_order() {
-        assert_eq!(
-            args("a -v - --long b"),
-            Ok(vec![word("a"), flag("-v"), flag("-"), flag("--long"), word("b")])
-        );
-        assert_eq!(args(""), Ok(vec![]));
-        assert_eq!(
-            args("a -- -v -- - --x=1"),
-            Ok(vec![word("a"), word("-v"), word("--"), word("-"), word("--x=1")])
-        );
+        for (args, flags, words) in [
+            ("a -v - --long b", "-v - --long", "a b"),
+            ("", "", ""),
+            ("a -- -v -- - --x=1", "", "a -v -- - --x=1"),
+        ] {
+            assert_eq!(split(args), Ok((flags.to_owned(), words.to_owned())));
+        }
+    }
+
+    #[test]
+    fn words_before_a_flag_are_known() {
+        let mut lexer = lexer("a -v b");
+        assert_eq!(lexer.next_flag(), Ok(Some("-v".to_owned())));
+        assert_eq!(lexer.words, ["a"]);
     }
 
     #[test]
     fn values_follow_a_blank_or_an_equals_sign() {
-        for words in ["--addr a=b c", "--addr=a=b c"] {
-            let mut lexer = lexer(words);
-            assert_eq!(lexer.next(), Ok(Some(flag("--addr"))));
+        for args in ["--addr a=b c", "--addr=a=b c"] {
+            let mut lexer = lexer(args);
+            assert_eq!(lexer.next_flag(), Ok(Some("--addr".to_owned())));
             assert_eq!(lexer.value(), Ok("a=b".to_owned()));
-            assert_eq!(lexer.next(), Ok(Some(word("c"))));
-            assert_eq!(lexer.next(), Ok(None));
+            assert_eq!(lexer.next_flag(), Ok(None));
+            assert_eq!(lexer.words, ["c"]);
         }
         let mut lexer = lexer("--addr=");
-        lexer.next().unwrap();
+        lexer.next_flag().unwrap();
         assert_eq!(lexer.value(), Ok(String::new()));
     }
 
     #[test]
     fn faults_are_described() {
         let mut missing = lexer("--addr");
-        missing.next().unwrap();
+        missing.next_flag().unwrap();
         assert_eq!(missing.value().unwrap_err(), "--addr needs a value");
         assert_eq!(missing.number(0..=1).unwrap_err(), "--addr needs a value");
-        assert_eq!(missing.unknown(), "there is no flag '--addr'");
         let mut bad = lexer("--cache=1x");
-        bad.next().unwrap();
+        bad.next_flag().unwrap();
         let error = "--cache cannot be '1x': it has to be a number such as 4096, 64K, 1M or 2G";
         assert_eq!(bad.number(0..=1).unwrap_err(), error);
-        assert_eq!(args("--help=x a").unwrap_err(), "--help takes no value");
+        assert_eq!(split("--help=x a").unwrap_err(), "--help takes no value");
     }
 
     #[test]

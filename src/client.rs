@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{self, Page};
 use crate::error::{KvsError, Result};
-use crate::protocol::{LineEnding, REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request};
+use crate::protocol::{Fault, REPLY_BYTES_MAX, Reply, Request, decode_reply, encode_request};
 
 /// The default timeout.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,16 +66,15 @@ impl KvsClient {
     /// More than a century counts as a century.
     pub fn connect_with(addr: impl ToSocketAddrs, timeout: Duration) -> Result<KvsClient> {
         let timeout = timeout.min(TIMEOUT_MAX);
-        let deadline = Instant::now() + timeout;
         let unresolved = "cannot resolve the server's address";
         let mut error = KvsError::io(unresolved)(ErrorKind::NotFound.into());
         let peers: Vec<_> = addr.to_socket_addrs().map_err(KvsError::io(unresolved))?.collect();
-        for (nth, peer) in peers.iter().copied().enumerate() {
-            // An address that does not answer leaves time for the others.
-            let left = deadline.saturating_duration_since(Instant::now());
-            let share = left / (peers.len() - nth) as u32;
-            match TimedStream::connect(peer, Instant::now() + share) {
+        for &peer in &peers {
+            // An equal share, so that an address that does not answer leaves time for the others.
+            let connected = TcpStream::connect_timeout(&peer, timeout / peers.len() as u32);
+            match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
                 Ok(stream) => {
+                    let stream = TimedStream { stream, deadline: Instant::now() };
                     let stream = BufReader::with_capacity(64 << 10, stream);
                     let (reply_bytes_max, is_broken) = (REPLY_BYTES_MAX, false);
                     return Ok(KvsClient { stream, peer, timeout, reply_bytes_max, is_broken });
@@ -101,11 +100,7 @@ impl KvsClient {
         }
     }
 
-    /// Removes a key.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::KeyNotFound`] if it has no value.
+    /// Removes a key. [`KvsError::KeyNotFound`] if it has no value.
     pub fn remove(&mut self, key: impl Into<String>) -> Result<()> {
         match self.request(&Request::Remove { key: Cow::Owned(key.into()) })? {
             Reply::Ok => Ok(()),
@@ -193,19 +188,14 @@ impl KvsClient {
         let reply = decode_reply(&self.receive()?)?;
         self.is_broken = false;
         match reply {
-            Reply::Error(fault) => {
-                Err(KvsError::Server { code: fault.code, messages: fault.messages })
-            }
+            Reply::Error(Fault { code, messages }) => Err(KvsError::Server { code, messages }),
             reply => Ok(reply),
         }
     }
 
     /// Sends a request that has only one good reply.
     fn expect(&mut self, request: &Request<'_>, expected: &Reply) -> Result<()> {
-        match self.request(request)? {
-            reply if reply == *expected => Ok(()),
-            _ => Err(self.unexpected()),
-        }
+        if self.request(request)? == *expected { Ok(()) } else { Err(self.unexpected()) }
     }
 
     /// Begins an exchange: sends request lines, unless an earlier exchange failed.
@@ -231,7 +221,7 @@ impl KvsClient {
         let read = self.stream.by_ref().take(max + 1).read_until(b'\n', &mut line);
         let len = read.map_err(|error| self.failed("read from", error))? as u64;
         if line.pop_if(|last| *last == b'\n').is_some() {
-            line.truncate(LineEnding::split(&line).0.len());
+            line.pop_if(|last| *last == b'\r');
             return Ok(line);
         }
         if len > max {
@@ -268,35 +258,29 @@ struct TimedStream {
 }
 
 impl TimedStream {
-    fn connect(addr: SocketAddr, deadline: Instant) -> io::Result<TimedStream> {
-        let stream = TcpStream::connect_timeout(&addr, time_left(deadline)?)?;
-        stream.set_nodelay(true)?;
-        Ok(TimedStream { stream, deadline })
+    fn time_left(&self) -> io::Result<Option<Duration>> {
+        match self.deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
     }
 }
 
 impl Read for TimedStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(time_left(self.deadline)?))?;
+        self.stream.set_read_timeout(self.time_left()?)?;
         self.stream.read(buffer)
     }
 }
 
 impl Write for TimedStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(time_left(self.deadline)?))?;
+        self.stream.set_write_timeout(self.time_left()?)?;
         self.stream.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn time_left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(ErrorKind::TimedOut.into()),
-        left => Ok(left),
     }
 }
 

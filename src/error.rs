@@ -49,7 +49,8 @@ pub enum KvsError {
 
 impl KvsError {
     /// Adds a context to the error of a system call, for `map_err`.
-    pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    #[doc(hidden)]
+    pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Io { context: context.into(), source }
     }
 

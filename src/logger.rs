@@ -1,4 +1,4 @@
-//! Messages on stderr: five macros and a level, one line each.
+//! Messages on stderr, one line each: a level, and a macro for each level.
 //!
 //! The level is global, because messages come from everywhere. It is off until
 //! [`init`] sets it, so an embedded store logs nothing.
@@ -15,9 +15,8 @@ use std::fmt;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::str::FromStr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::poll::{self, PollFd};
 
@@ -44,17 +43,16 @@ const LEVELS: [Level; 6] =
 /// guarantees that a writable pipe takes that many bytes at once.
 const TEXT_BYTES_MAX: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
-/// Messages of a level in a second that are written by [`write_limited`].
+/// Maximum number of messages of a level in a second that [`write_limited`] writes.
 const LIMITED_MAX: u32 = 10;
-/// When a second has begun, and the messages in it.
-type Limit = Mutex<Option<(Instant, u32)>>;
-/// The limit of each level.
-static LIMITS: [Limit; LEVELS.len()] = [const { Mutex::new(None) }; LEVELS.len()];
+/// The last second with such a message, and their number in it.
+type Limit = (AtomicU64, AtomicU32);
 
 static MAX_LEVEL: AtomicU8 = AtomicU8::new(Level::Off as u8);
-/// Number of dropped messages. The lock is held from `poll` to `write`, so that no
-/// other thread fills the pipe in between.
-static DROPPED: Mutex<u64> = Mutex::new(0);
+/// Number of messages that were dropped since the last one that was written.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static LIMITS: [Limit; LEVELS.len()] =
+    [const { (AtomicU64::new(0), AtomicU32::new(0)) }; LEVELS.len()];
 
 impl FromStr for Level {
     type Err = String;
@@ -70,18 +68,30 @@ impl FromStr for Level {
 
 /// Shows messages up to this level from now on.
 pub fn init(max_level: Level) {
-    MAX_LEVEL.store(max_level as u8, Ordering::Relaxed);
+    MAX_LEVEL.store(max_level as u8, Relaxed);
 }
 
 /// Whether messages of this level are shown.
 pub fn is_shown(level: Level) -> bool {
-    level as u8 <= MAX_LEVEL.load(Ordering::Relaxed)
+    level as u8 <= MAX_LEVEL.load(Relaxed)
 }
 
-/// Writes a message. The macros call it if the level is shown.
+/// Writes a message if its level is shown.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
-    let mut dropped = DROPPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    write_to(&mut std::io::stderr(), level, &message.to_string(), &mut dropped);
+    if is_shown(level) {
+        // Locked from `poll` to `write`, so that no other thread fills the pipe in between.
+        write_to(&mut std::io::stderr().lock(), level, &message.to_string(), &DROPPED);
+    }
+}
+
+fn write_to(out: &mut (impl Write + AsRawFd), level: Level, message: &str, dropped: &AtomicU64) {
+    if !is_writable(out) {
+        dropped.fetch_add(1, Relaxed);
+        return;
+    }
+    let text = text(since_1970(), level, message, dropped.swap(0, Relaxed));
+    // A failure to log cannot be logged.
+    let _ = out.write_all(text.as_bytes());
 }
 
 /// Whether a stream takes a message without waiting.
@@ -90,53 +100,56 @@ pub fn is_writable(out: &impl AsRawFd) -> bool {
     poll::wait(&mut fds, Some(Duration::ZERO)).is_ok() && fds[0].is_writable()
 }
 
-fn write_to(out: &mut (impl Write + AsRawFd), level: Level, message: &str, dropped: &mut u64) {
-    if !is_writable(out) {
-        *dropped += 1;
-        return;
+/// Writes a message that a peer, or a lasting error, can cause again and again, unless
+/// its level had too many of them in this second.
+pub fn write_limited(level: Level, message: fmt::Arguments<'_>) {
+    if is_shown(level) && take(&LIMITS[level as usize], since_1970().as_secs()) {
+        write(level, message);
     }
-    // A failure to log cannot be logged.
-    let _ = out.write_all(text(SystemTime::now(), level, message, *dropped).as_bytes());
-    *dropped = 0;
+}
+
+/// Counts a message. Returns false if there were too many in this second. Threads that
+/// begin a second together may exceed the limit.
+fn take((last, count): &Limit, second: u64) -> bool {
+    if last.swap(second, Relaxed) != second {
+        count.store(0, Relaxed);
+    }
+    count.fetch_add(1, Relaxed) < LIMITED_MAX
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The line of a message, after a line about dropped messages if there were any.
-fn text(now: SystemTime, level: Level, message: &str, dropped: u64) -> String {
-    let line = |level: Level, message: &str| {
-        let name = format!("{level:?}").to_uppercase();
-        format!("{} {name:5} {}", timestamp(now), escape(message))
-    };
-    let mut text = String::new();
+fn text(now: Duration, level: Level, message: &str, dropped: u64) -> String {
+    let mut lines = String::new();
     if dropped > 0 {
         let message = format!("{dropped} messages were dropped, because stderr was full");
-        text = line(Level::Warn, &message) + "\n";
+        lines = text(now, Level::Warn, &message, 0);
     }
-    text += &line(level, message);
-    while text.len() >= TEXT_BYTES_MAX {
-        text.pop();
+    let name = format!("{level:?}").to_uppercase();
+    lines += &format!("{} {name:5} {}", timestamp(now), escape(message));
+    while lines.len() >= TEXT_BYTES_MAX {
+        lines.pop();
     }
-    text + "\n"
+    lines + "\n"
 }
 
 /// Escapes control characters.
 pub fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for char in text.chars() {
-        match char.is_control() {
-            true => escaped.extend(char.escape_default()),
-            false => escaped.push(char),
-        }
-    }
-    escaped
+    let escape = |char: char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
-/// A time as in RFC 3339, in UTC, with milliseconds.
-fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let millis = since.subsec_millis();
+/// A time since 1970 as in RFC 3339, in UTC, with milliseconds.
+fn timestamp(time: Duration) -> String {
+    let (second, millis) = (time.as_secs(), time.subsec_millis());
+    let (year, month, day) = civil_from_days(second / 86_400);
+    let (hour, minute, second) = (second / 3_600 % 24, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
@@ -155,28 +168,7 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Writes a message that a peer, or a lasting error, can cause again and again, unless
-/// its level had too many of them in this second.
-pub fn write_limited(level: Level, message: fmt::Arguments<'_>) {
-    if is_shown(level) && take(&LIMITS[level as usize], Instant::now()) {
-        write(level, message);
-    }
-}
-
-/// Counts a message in the second in which it is. Returns false if there were too many.
-fn take(limit: &Limit, now: Instant) -> bool {
-    let mut limit = limit.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let (second, count) = limit.get_or_insert((now, 0));
-    if now.duration_since(*second) >= Duration::from_secs(1) {
-        (*second, *count) = (now, 0);
-    }
-    *count += 1;
-    *count <= LIMITED_MAX
-}
-
-/// Writes a message, and formats it only if its level is shown.
-#[doc(hidden)]
-#[macro_export]
+/// Writes a message. Its arguments are only evaluated if its level is shown.
 macro_rules! log_at {
     ($level:ident, $($message:tt)+) => {
         if $crate::logger::is_shown($crate::logger::Level::$level) {
@@ -184,24 +176,12 @@ macro_rules! log_at {
         }
     };
 }
-#[doc(hidden)]
-#[macro_export]
-macro_rules! log_error { ($($message:tt)+) => { $crate::log_at!(Error, $($message)+) } }
-#[doc(hidden)]
-#[macro_export]
-macro_rules! log_warn { ($($message:tt)+) => { $crate::log_at!(Warn, $($message)+) } }
-#[doc(hidden)]
-#[macro_export]
-macro_rules! log_info { ($($message:tt)+) => { $crate::log_at!(Info, $($message)+) } }
-#[doc(hidden)]
-#[macro_export]
-macro_rules! log_debug { ($($message:tt)+) => { $crate::log_at!(Debug, $($message)+) } }
-#[doc(hidden)]
-#[macro_export]
-macro_rules! log_trace { ($($message:tt)+) => { $crate::log_at!(Trace, $($message)+) } }
-
-pub use crate::{
-    log_debug as debug, log_error as error, log_info as info, log_trace as trace, log_warn as warn,
+macro_rules! log_error { ($($message:tt)+) => { $crate::logger::log_at!(Error, $($message)+) } }
+macro_rules! log_warn { ($($message:tt)+) => { $crate::logger::log_at!(Warn, $($message)+) } }
+macro_rules! log_info { ($($message:tt)+) => { $crate::logger::log_at!(Info, $($message)+) } }
+macro_rules! log_trace { ($($message:tt)+) => { $crate::logger::log_at!(Trace, $($message)+) } }
+pub(crate) use {
+    log_at, log_error as error, log_info as info, log_trace as trace, log_warn as warn,
 };
 
 #[cfg(test)]

@@ -14,19 +14,16 @@
 
 mod common;
 
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, StdinLock, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, StdinLock, Write};
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{
-    ADDR, Failure, failed, io_error, print, print_only, read_secret, retry, stdout_error,
-};
-use kvs::args::{Arg, Lexer};
+use common::{Failure, VERSION, failed, print, print_and_exit, read_secret, retry, stdout_error};
+use kvs::args::Lexer;
 use kvs::protocol::{
-    Code, Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request,
-    quoted,
+    Fault, LINE_BYTES_LIMIT, Reply, Request, decode_reply, decode_request, encode_request, quoted,
 };
 use kvs::{KvsClient, KvsError};
 
@@ -67,7 +64,6 @@ Flags, before or after the words; all arguments after -- are words
 Exit status: 0 for success, also if get without --fail does not find the key; 1 if
 the command failed; 2 if the command line is wrong; 3 as --fail says.
 ";
-const VERSION: &str = concat!("kvs-client ", env!("CARGO_PKG_VERSION"), "\n");
 /// The commands, with the flags that belong to them.
 const USAGES: [&str; 9] = [
     "set KEY VALUE, or set KEY --stdin",
@@ -99,7 +95,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some(line) = read_line()? else { return Ok(()) };
+    let line = read_line()?;
     let usage = usage(&line)?;
     let has = |switch: &str| line.switches.iter().any(|given| given == switch);
     let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
@@ -108,7 +104,7 @@ fn run() -> Result<(), Failure> {
         ["set", key, value] if !has("--stdin") => connect(&line)?.set(key, value)?,
         ["set", key] if has("--stdin") => {
             let not_read = format!("cannot read UTF-8 from standard input; {BASE64_HINT}");
-            let value = io::read_to_string(io::stdin()).map_err(io_error(not_read))?;
+            let value = io::read_to_string(io::stdin()).map_err(KvsError::io(not_read))?;
             connect(&line)?.set(key, value)?;
         }
         ["get", key] => match connect(&line)?.get(key)? {
@@ -126,7 +122,7 @@ fn run() -> Result<(), Failure> {
         ["dump"] => dump(&line)?,
         ["-"] => send_lines(&line)?,
         ["ping"] => {
-            retry(line.timeout, is_starting, || connect(&line)?.ping())?;
+            retry(line.timeout, || connect(&line)?.ping())?;
             print("PONG\n")?;
         }
         ["stats"] => {
@@ -139,59 +135,50 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the command line. Returns `None` after printing help or version.
-fn read_line() -> Result<Option<Line>, Failure> {
+fn read_line() -> Result<Line, Failure> {
     let not_utf8 = |fault| format!("{fault}; {BASE64_HINT}");
     let mut args = Lexer::new(std::env::args_os().skip(1)).map_err(not_utf8)?;
     let mut line = Line {
         words: Vec::new(),
-        addr: ADDR.to_owned(),
+        addr: "127.0.0.1:4000".to_owned(),
         timeout: kvs::TIMEOUT,
         auth_file: None,
         switches: Vec::new(),
     };
-    while let Some(arg) = args.next()? {
-        let flag = match arg {
-            Arg::Flag(flag) => flag,
-            Arg::Word(word) => {
-                line.words.push(word);
-                continue;
-            }
-        };
+    while let Some(flag) = args.next_flag()? {
         match flag.as_str() {
-            "-h" | "--help" => return Ok(print_only(HELP)?),
+            "-h" | "--help" => print_and_exit(HELP)?,
             // After a command, `-v` is more likely to be meant as a value.
-            "-v" | "-V" | "--version" if flag == "--version" || line.words.is_empty() => {
-                return Ok(print_only(VERSION)?);
+            "-v" | "-V" | "--version" if flag == "--version" || args.words.is_empty() => {
+                print_and_exit(VERSION)?;
             }
             "--addr" => line.addr = args.parsed_value(parse_addr)?,
             "--timeout" => line.timeout = args.parsed_value(parse_timeout)?,
             "--auth-file" => line.auth_file = Some(args.value()?.into()),
             "--stdin" | "--raw" | "--fail" => line.switches.push(flag),
-            "-" if line.words.is_empty() => line.words.push(flag),
+            "-" if args.words.is_empty() => args.words.push(flag),
             "-" => return Err(format!("'-' is ambiguous: {STDIN_HINT}").into()),
-            _ => return Err(format!("{}; {DASHES_HINT}", args.unknown()).into()),
+            _ => return Err(format!("there is no flag '{flag}'; {DASHES_HINT}").into()),
         }
     }
-    Ok(Some(line))
+    line.words = args.words;
+    Ok(line)
 }
 
-/// Checks the form `HOST:PORT`.
 fn parse_addr(text: &str) -> Result<String, &'static str> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-            Ok(text.to_owned())
+    let is_valid = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+    match text.rsplit_once(':').is_some_and(is_valid) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("it has to be HOST:PORT, such as 127.0.0.1:4000, localhost:4000 or [::1]:4000")
         }
-        _ => Err("it has to be HOST:PORT, such as 127.0.0.1:4000, localhost:4000 or [::1]:4000"),
     }
 }
 
-/// Parses a number of seconds.
 fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
     let timeout = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    timeout
-        .filter(|timeout| !timeout.is_zero())
-        .ok_or("it has to be a number of seconds above 0, such as 5 or 0.5")
+    let timeout = timeout.filter(|timeout| !timeout.is_zero());
+    timeout.ok_or("it has to be a number of seconds above 0, such as 5 or 0.5")
 }
 
 /// Returns the usage of the command. Fails if there is no such command, or if it does
@@ -211,9 +198,8 @@ fn usage(line: &Line) -> Result<&'static str, String> {
     }
 }
 
-/// Connects and authenticates.
 fn connect(line: &Line) -> kvs::Result<KvsClient> {
-    let unresolved = io_error(format!("cannot resolve {}", line.addr));
+    let unresolved = KvsError::io(format!("cannot resolve {}", line.addr));
     let addrs: Vec<_> = line.addr.to_socket_addrs().map_err(unresolved)?.collect();
     let mut client = KvsClient::connect_with(&addrs[..], line.timeout)?;
     if let Some(path) = &line.auth_file {
@@ -222,42 +208,24 @@ fn connect(line: &Line) -> kvs::Result<KvsClient> {
     Ok(client)
 }
 
-/// Returns true if a server may be about to listen, to restart, or to accept a client.
-fn is_starting(error: &KvsError) -> bool {
-    use ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
-    match error {
-        KvsError::Io { source, .. } => {
-            matches!(source.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
-        }
-        KvsError::Server { code, .. } => *code == Code::Busy,
-        _ => false,
-    }
-}
-
-/// Lists the keys with this prefix.
 fn list_keys(line: &Line, prefix: &str) -> kvs::Result<()> {
     let mut client = connect(line)?;
     let mut out = BufWriter::new(io::stdout().lock());
     for key in client.keys() {
         let key = key?;
-        if key.starts_with(prefix) {
-            writeln!(out, "{}", shown(key)).map_err(stdout_error)?;
+        if !key.starts_with(prefix) {
+            continue;
         }
+        // As it is, it would not be one line, or could be taken for a JSON string.
+        let is_unusual = key.is_empty() || key.starts_with('"') || key.contains(char::is_control);
+        let shown = if is_unusual { quoted(&key) } else { key };
+        writeln!(out, "{shown}").map_err(stdout_error)?;
     }
     out.flush().map_err(stdout_error)
 }
 
-/// A key as one line. A key that would not be one line, or could be taken for a JSON
-/// string, is shown as a JSON string.
-fn shown(key: String) -> String {
-    if !key.is_empty() && !key.starts_with('"') && !key.contains(char::is_control) {
-        return key;
-    }
-    quoted(&key)
-}
-
 /// Prints all pairs as `SET` lines. Skips a key that was removed meanwhile.
-fn dump(line: &Line) -> Result<(), Failure> {
+fn dump(line: &Line) -> kvs::Result<()> {
     let mut client = connect(line)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut cursor = None;
@@ -272,17 +240,15 @@ fn dump(line: &Line) -> Result<(), Failure> {
                 let mut set = Vec::new();
                 let (key, value) = (page.keys[nth].as_str().into(), value.into());
                 encode_request(&Request::Set { key, value }, &mut set);
-                Ok(out.write_all(&set).map_err(stdout_error)?)
+                out.write_all(&set).map_err(stdout_error)
             }
             Reply::NotFound => Ok(()),
-            Reply::Error(Fault { code, messages, .. }) => {
-                Err(KvsError::Server { code, messages }.into())
-            }
-            _ => Err(failed(&["the reply does not answer GET".to_owned()])),
+            Reply::Error(Fault { code, messages }) => Err(KvsError::Server { code, messages }),
+            _ => Err(KvsError::BadReply { reason: "the reply does not answer GET".to_owned() }),
         })?;
         cursor = page.next;
         if cursor.is_none() {
-            return Ok(out.flush().map_err(stdout_error)?);
+            return out.flush().map_err(stdout_error);
         }
     }
 }
@@ -296,10 +262,11 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
     let is_terminal = io::stdin().is_terminal();
     let prompt = if is_terminal { "kvs> " } else { "" };
     let (mut sent, mut answered) = (0, 0);
-    let (mut status, mut is_over) = (0, false);
+    let (mut result, mut is_over) = (Ok(()), false);
     while !is_over {
         let _ = write!(io::stderr(), "{prompt}");
-        let lines = read_lines(&mut input).map_err(io_error("cannot read from standard input"))?;
+        let lines =
+            read_lines(&mut input).map_err(KvsError::io("cannot read from standard input"))?;
         if lines.last().is_some_and(|last| *last != b'\n') {
             let reason = "it has no newline at its end, or is longer than any server accepts";
             return Err(failed(&[format!("line {} was not sent: {reason}", sent + 1)]));
@@ -316,9 +283,9 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
         let exchanged = client.pipeline(&lines, |nth, reply| {
             let is_error = matches!(decode_reply(reply)?, Reply::Error(_));
             answered = sent + nth + 1;
-            if is_error && !is_terminal && status == 0 {
+            if is_error && !is_terminal && result.is_ok() {
                 let _ = writeln!(io::stderr(), "error: line {answered} was answered ERR");
-                status = 1;
+                result = Err(Failure { status: 1, text: String::new() });
             }
             is_over = is_terminal && reply == b"OK" && ends_connection(&lines);
             out.write_all(&[reply, b"\n"].concat()).map_err(stdout_error)
@@ -330,10 +297,7 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
         })?;
         sent += lines.split_inclusive(|byte| *byte == b'\n').count();
     }
-    match status {
-        0 => Ok(()),
-        _ => Err(Failure { status, text: String::new() }),
-    }
+    result
 }
 
 /// Reads a line and the complete lines that are already in the buffer. Returns

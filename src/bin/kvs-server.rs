@@ -10,16 +10,16 @@
 
 mod common;
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{ADDR, Failure, failed, io_error, print_only, read_secret, retry, stdout_error};
-use kvs::args::{Arg, Lexer};
+use common::{Failure, VERSION, exit, failed, print_and_exit, read_secret, retry, stdout_error};
+use kvs::args::Lexer;
 use kvs::choice::{self, EngineName};
-use kvs::logger::{self, Level, escape, info, warn};
+use kvs::logger::{self, Level, escape, write};
 use kvs::protocol::LINE_BYTES_LIMIT;
 use kvs::{KvStore, KvsError, KvsServer, Options, Secret, ServerOptions, Stop};
 
@@ -60,11 +60,11 @@ Exit status: 0 after an orderly shutdown; 1 if the server cannot start, the stor
 failed (as after a failed fsync), or --export or --inspect found damage; 2 if the
 flags are wrong; 128+N if a second signal N interrupted the shutdown.
 ";
-const VERSION: &str = concat!("kvs-server ", env!("CARGO_PKG_VERSION"));
 /// How long a killed process may take to release its address and directory.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What to do with the store.
+#[derive(PartialEq)]
 enum Mode {
     Serve,
     Export,
@@ -77,54 +77,42 @@ struct Flags {
     addr: SocketAddr,
     engine: Option<EngineName>,
     dir: PathBuf,
-    level: Option<Level>,
     store: Options,
     server: ServerOptions,
 }
 
 fn main() -> ExitCode {
-    run().unwrap_or_else(|failure| common::exit(Err(failure), true))
+    match read_flags() {
+        // A server must end even if nobody reads its stderr.
+        Ok(flags) if flags.mode == Mode::Serve => exit(serve(flags).map_err(Failure::from), false),
+        flags => exit(flags.and_then(|flags| print_store(&flags)), true),
+    }
 }
 
-fn run() -> Result<ExitCode, Failure> {
-    let Some(flags) = read_flags()? else { return Ok(ExitCode::SUCCESS) };
-    logger::init(log_level(flags.level)?);
-    Ok(match flags.mode {
-        // It must end even if nobody reads its stderr.
-        Mode::Serve => common::exit(serve(flags).map_err(Failure::from), false),
-        Mode::Export | Mode::Inspect => common::exit(print_store(&flags), true),
-    })
-}
-
-/// Reads the command line. Returns `None` after printing help or version.
-fn read_flags() -> Result<Option<Flags>, Failure> {
+/// Reads the command line, and sets the log level.
+fn read_flags() -> Result<Flags, Failure> {
     let mut flags = Flags {
         mode: Mode::Serve,
-        addr: parse_addr(ADDR)?,
+        addr: SocketAddr::from(([127, 0, 0, 1], 4000)),
         engine: None,
         dir: PathBuf::from("."),
-        level: None,
         store: Options::default(),
         server: ServerOptions::default(),
     };
-    let (store, server) = (&mut flags.store, &mut flags.server);
+    let (store, server, mut level) = (&mut flags.store, &mut flags.server, None);
     // The server flushes once per iteration of its event loop.
     store.buffered = true;
     let mut args = Lexer::new(std::env::args_os().skip(1))?;
-    while let Some(arg) = args.next()? {
-        let flag = match arg {
-            Arg::Flag(flag) => flag,
-            Arg::Word(word) => return Err(format!("'{word}' is not a flag").into()),
-        };
+    while let Some(flag) = args.next_flag()? {
         match flag.as_str() {
-            "-h" | "--help" => return Ok(print_only(HELP)?),
-            "-v" | "-V" | "--version" => return Ok(print_only(&format!("{VERSION}\n"))?),
+            "-h" | "--help" => print_and_exit(HELP)?,
+            "-v" | "-V" | "--version" => print_and_exit(VERSION)?,
             "--inspect" => flags.mode = Mode::Inspect,
             "--export" => flags.mode = Mode::Export,
             "--addr" => flags.addr = args.parsed_value(parse_addr)?,
             "--dir" => flags.dir = args.value()?.into(),
             "--engine" => flags.engine = Some(args.parsed_value(str::parse)?),
-            "--log" => flags.level = Some(args.parsed_value(str::parse)?),
+            "--log" => level = Some(args.parsed_value(str::parse)?),
             "--fsync" => server.fsync = args.parsed_value(str::parse)?,
             "--segment-size" => store.segment_bytes = args.number(512..=1 << 30)?,
             "--compact-threshold" => {
@@ -137,65 +125,62 @@ fn read_flags() -> Result<Option<Flags>, Failure> {
             "--max-clients" => server.clients_max = args.number(1..=1_000_000)? as usize,
             "--auth-file" => server.secret = Secret::new(read_secret(args.value()?.as_ref())?),
             "--no-shutdown" => server.allows_shutdown = false,
-            _ => return Err(args.unknown().into()),
+            _ => return Err(format!("there is no flag '{flag}'").into()),
         }
     }
-    Ok(Some(flags))
+    logger::init(log_level(level)?);
+    match args.words.first() {
+        Some(word) => Err(format!("'{word}' is not a flag").into()),
+        None => Ok(flags),
+    }
 }
 
-/// Parses `IP:PORT`.
-fn parse_addr(text: &str) -> Result<SocketAddr, String> {
-    let form = "it has to be IP:PORT, such as 127.0.0.1:4000 or [::1]:4000";
-    text.parse().map_err(|_| form.to_owned())
+fn parse_addr(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "it has to be IP:PORT, such as 127.0.0.1:4000 or [::1]:4000")
 }
 
 /// The log level: that of the flag, else that of `KVS_LOG`, else `info`.
 fn log_level(flag: Option<Level>) -> Result<Level, String> {
-    match (flag, std::env::var("KVS_LOG")) {
-        (Some(level), _) => Ok(level),
-        (None, Ok(name)) if !name.is_empty() => {
-            name.parse().map_err(|reason| format!("KVS_LOG: {reason}"))
-        }
-        _ => Ok(Level::Info),
+    let name = std::env::var("KVS_LOG").unwrap_or_default();
+    match flag {
+        Some(level) => Ok(level),
+        None if name.is_empty() => Ok(Level::Info),
+        None => name.parse().map_err(|reason| format!("KVS_LOG: {reason}")),
     }
 }
 
 /// Serves clients until the shutdown.
 fn serve(flags: Flags) -> kvs::Result<()> {
     // First, so that a signal during recovery is caught.
-    let stop = Stop::on_signals().map_err(io_error("cannot catch signals"))?;
+    let stop = Stop::on_signals().map_err(KvsError::io("cannot catch signals"))?;
     // Before the engine is opened: if the address is in use, nothing is written.
     // Clients wait in the listener's queue until recovery is complete.
-    let listener = retry(RELEASE_TIME_MAX, is_in_use, || {
-        TcpListener::bind(flags.addr).map_err(io_error(format!("cannot listen on {}", flags.addr)))
+    let listener = retry(RELEASE_TIME_MAX, || {
+        TcpListener::bind(flags.addr)
+            .map_err(KvsError::io(format!("cannot listen on {}", flags.addr)))
     })?;
     let name = choice::choose(&flags.dir, flags.engine)?;
-    let engine =
-        retry(RELEASE_TIME_MAX, is_in_use, || choice::open(&flags.dir, name, &flags.store))?;
+    let engine = retry(RELEASE_TIME_MAX, || choice::open(&flags.dir, name, &flags.store))?;
     let mut options = flags.server;
     options.engine = name.as_str().to_owned();
     options.directory = std::path::absolute(&flags.dir).unwrap_or_else(|_| flags.dir.clone());
     let has_secret = options.secret.is_some();
     let server = KvsServer::new(listener, engine, options)?;
     let address = server.local_addr();
-    match has_secret {
-        _ if address.ip().is_loopback() => {}
-        true => warn!("no encryption: the secret and all data pass in clear to {address}"),
-        false => warn!("no authentication: whoever reaches {address} can read, write and stop"),
+    let warning = match has_secret {
+        true => "no encryption: the secret and all data pass in clear to",
+        false => "no authentication: everybody can read, write and shut down",
+    };
+    if !address.ip().is_loopback() {
+        write(Level::Warn, format_args!("{warning} {address}"));
     }
-    let (engine, dir) = (name.as_str(), flags.dir.display());
-    info!("{VERSION} listening on {address}, engine {engine}, directory {dir}");
+    let (version, engine, dir) = (VERSION.trim_end(), name.as_str(), flags.dir.display());
+    let started =
+        format_args!("{version} listening on {address}, engine {engine}, directory {dir}");
+    write(Level::Info, started);
     server.run(stop)?;
-    info!("stopped");
+    write(Level::Info, format_args!("stopped"));
     Ok(())
-}
-
-/// Returns true if another process has the address or the directory.
-fn is_in_use(error: &KvsError) -> bool {
-    match error {
-        KvsError::Io { source, .. } => source.kind() == ErrorKind::AddrInUse,
-        error => matches!(error, KvsError::InUse { .. }),
-    }
 }
 
 /// Prints the pairs or records of a store. Fails if it is damaged.
@@ -205,18 +190,12 @@ fn print_store(flags: &Flags) -> Result<(), Failure> {
         std::panic::set_hook(Box::new(|_| {}));
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = match flags.mode {
+    let damaged = match flags.mode {
         Mode::Inspect => KvStore::inspect(&flags.dir, &mut out),
         _ => choice::export(&flags.dir, &mut out, &mut |message| {
             let _ = writeln!(io::stderr(), "kvs-server: {}", escape(message));
         }),
-    };
-    let damaged = printed.map_err(|error| match error {
-        KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
-            stdout_error(source)
-        }
-        error => error,
-    })?;
+    }?;
     out.flush().map_err(stdout_error)?;
     match damaged {
         0 => Ok(()),

@@ -5,22 +5,21 @@
 //!   (`errors_on_a_terminal_are_escaped`).
 //! * A closed pipe on stdout, as after `head`, is no error (`a_reader_may_leave`).
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use kvs::KvsError;
 use kvs::logger::{escape, is_writable};
 use kvs::protocol::Code;
 
-/// The default address of a server.
-pub(crate) const ADDR: &str = "127.0.0.1:4000";
+pub(crate) const VERSION: &str =
+    concat!(env!("CARGO_BIN_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
 /// Maximum length of a secret in bytes, so that it fits into any line.
 const SECRET_BYTES_MAX: usize = 1024;
-/// What the error of a failed write to stdout says.
-const STDOUT_CONTEXT: &str = "cannot write to stdout";
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a program ends early: its exit status, and the text for stderr.
@@ -40,10 +39,8 @@ impl From<String> for Failure {
 impl From<KvsError> for Failure {
     fn from(error: KvsError) -> Failure {
         let hint = match &error {
-            KvsError::Io { context, source }
-                if context == STDOUT_CONTEXT && source.kind() == ErrorKind::BrokenPipe =>
-            {
-                // The reader of stdout has closed it.
+            // The reader of stdout has closed it. No other pipe is written.
+            KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
                 return Failure { status: 0, text: String::new() };
             }
             KvsError::Server { code: Code::Auth, .. } => "; see --auth-file",
@@ -58,14 +55,8 @@ impl From<KvsError> for Failure {
 
 /// The failure for an error and its causes.
 pub(crate) fn failed(messages: &[String]) -> Failure {
-    let labels = std::iter::once("error: ").chain(std::iter::repeat("caused by: "));
-    let lines = labels.zip(messages).map(|(label, text)| format!("{label}{}\n", escape(text)));
-    Failure { status: 1, text: lines.collect() }
-}
-
-/// Gives an I/O error its context.
-pub(crate) fn io_error(context: impl Into<String>) -> impl FnOnce(io::Error) -> KvsError {
-    |source| KvsError::Io { context: context.into(), source }
+    let lines: Vec<String> = messages.iter().map(|message| escape(message)).collect();
+    Failure { status: 1, text: format!("error: {}\n", lines.join("\ncaused by: ")) }
 }
 
 /// Prints why a program failed, and returns its exit status. A program that `waits`
@@ -80,49 +71,59 @@ pub(crate) fn exit(result: Result<(), Failure>, waits: bool) -> ExitCode {
     ExitCode::from(failure.status)
 }
 
-/// Prints to stdout.
 pub(crate) fn print(text: &str) -> kvs::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
 }
 
-/// Prints a text, and returns that there is no command to run.
-pub(crate) fn print_only<T>(text: &str) -> kvs::Result<Option<T>> {
-    print(text).map(|()| None)
+/// Prints the help or the version, and ends the program.
+pub(crate) fn print_and_exit(text: &str) -> kvs::Result<()> {
+    print(text)?;
+    std::process::exit(0);
 }
 
 pub(crate) fn stdout_error(source: io::Error) -> KvsError {
-    io_error(STDOUT_CONTEXT)(source)
+    KvsError::io("cannot write to stdout")(source)
 }
 
 /// Reads the secret in the file that `--auth-file` names, without a line ending at
 /// its end.
 pub(crate) fn read_secret(path: &Path) -> kvs::Result<String> {
-    let context = format!("cannot read the secret from {}", path.display());
-    let mut secret = String::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(SECRET_BYTES_MAX as u64 + 1).read_to_string(&mut secret));
-    secret.truncate(secret.trim_end_matches(['\n', '\r']).len());
-    let checked = read.and_then(|_| match secret.len() {
-        0 => Err(io::Error::other("it is empty")),
-        1..=SECRET_BYTES_MAX => Ok(secret),
-        _ => Err(io::Error::other("it has more than 1,024 bytes")),
+    let read = fs::read_to_string(path).and_then(|text| {
+        let secret = text.trim_end_matches(['\n', '\r']);
+        match secret.len() {
+            0 => Err(io::Error::other("it is empty")),
+            1..=SECRET_BYTES_MAX => Ok(secret.to_owned()),
+            _ => Err(io::Error::other("it has more than 1,024 bytes")),
+        }
     });
-    checked.map_err(io_error(context))
+    read.map_err(KvsError::io(format!("cannot read the secret from {}", path.display())))
 }
 
 /// Calls `attempt` again for up to `time` after errors that may pass.
 pub(crate) fn retry<T>(
     time: Duration,
-    may_pass: impl Fn(&KvsError) -> bool,
     mut attempt: impl FnMut() -> kvs::Result<T>,
 ) -> kvs::Result<T> {
     let begun = Instant::now();
     loop {
         match attempt() {
-            Err(error) if may_pass(&error) && begun.elapsed() < time => {}
+            Err(error) if may_pass(&error) && begun.elapsed() < time => thread::sleep(RETRY_PAUSE),
             result => return result,
         }
-        std::thread::sleep(RETRY_PAUSE);
+    }
+}
+
+/// Returns true if another process has the address or the directory, or if a server may be
+/// about to listen, to restart, or to accept a client.
+fn may_pass(error: &KvsError) -> bool {
+    use ErrorKind::{AddrInUse, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    match error {
+        KvsError::Io { source, .. } => {
+            [AddrInUse, ConnectionRefused, ConnectionReset, UnexpectedEof].contains(&source.kind())
+        }
+        error => {
+            matches!(error, KvsError::InUse { .. } | KvsError::Server { code: Code::Busy, .. })
+        }
     }
 }
