@@ -5,8 +5,8 @@
 //!   (`errors_on_a_terminal_are_escaped`).
 //! * A closed pipe on stdout, as after `head`, is no error (`a_reader_may_leave`).
 
-use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -89,7 +89,9 @@ pub(crate) fn stdout_error(source: io::Error) -> KvsError {
 /// Reads the secret in the file that `--auth-file` names, without a line ending at
 /// its end.
 pub(crate) fn read_secret(path: &Path) -> kvs::Result<String> {
-    let read = fs::read_to_string(path).and_then(|text| {
+    // No more than its limit, as the path may lead to an endless device.
+    let bounded = File::open(path).map(|file| file.take(SECRET_BYTES_MAX as u64 + 3));
+    let read = bounded.and_then(io::read_to_string).and_then(|text| {
         let secret = text.trim_end_matches(['\n', '\r']);
         match secret.len() {
             0 => Err(io::Error::other("it is empty")),
