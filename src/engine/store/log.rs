@@ -39,9 +39,7 @@ use super::directory::Directory;
 use super::fs::Fs;
 use super::index::Location;
 use super::reader::Reader;
-use super::record::{
-    self, CHECKPOINT_BYTES_MAX, CLEANED_BYTES, Kind, Position, SEGMENT_HEADER_BYTES,
-};
+use super::record::{self, CHECKPOINT_BYTES_MAX, Kind, Position, SEGMENT_HEADER_BYTES};
 use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
 use super::reserve::Reserve;
 use super::segment::{PREALLOCATE_BYTES, Segment};
@@ -199,9 +197,7 @@ impl<D: Fs> Log<D> {
         space: Space,
     ) -> Result<Location> {
         let len = RECORD_HEADER_BYTES + key.len() + value.len();
-        // A tombstone leaves space for the record that says what was cleaned.
-        let spare = if kind == Kind::Remove { CLEANED_BYTES } else { 0 };
-        self.ensure_space(len + spare, space)?;
+        self.ensure_space(len, space)?;
         let Position { segment, offset } = self.staged_end();
         self.encode(kind, key, value);
         Ok(Location { segment, offset, len: len as u32 })
@@ -377,7 +373,7 @@ impl<D: Fs> Log<D> {
     fn open_segment(&mut self, location: Location) -> Result<usize> {
         let at = location.segment.checked_sub(self.segments[0].number).map(|at| at as usize);
         let Some(at) = at.filter(|at| *at < self.segments.len()) else {
-            return Err(self.corrupt(location, "the segment is gone".to_owned()));
+            return Err(self.corrupt(location, "the segment is gone"));
         };
         if self.segments[at].file.is_none() {
             self.close_files();
@@ -420,7 +416,7 @@ impl<D: Fs> Log<D> {
     }
 
     /// The error for a damaged record.
-    pub(super) fn corrupt(&self, location: Location, reason: String) -> KvsError {
+    pub(super) fn corrupt(&self, location: Location, reason: impl Into<String>) -> KvsError {
         let path = self.directory.segment_path(location.segment);
         KvsError::corrupt(&path, location.offset.into(), reason)
     }

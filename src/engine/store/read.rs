@@ -13,7 +13,7 @@
 use super::Inner;
 use super::fs::Fs;
 use super::index::{Fingerprint, Location, MAPS};
-use super::record::{RECORD_HEADER_BYTES, Record, RecordHeader};
+use super::record::{Damage, RECORD_HEADER_BYTES, Record, RecordHeader};
 use crate::engine::Page;
 use crate::error::{KvsError, Result};
 
@@ -21,8 +21,6 @@ use crate::error::{KvsError, Result};
 const PAGE_KEYS: usize = 1_000;
 /// Bytes of keys in a page, but for the last key.
 const PAGE_KEY_BYTES: usize = 64 << 10;
-/// Bytes of a record that are read for its key at first.
-const KEY_READ_BYTES: u32 = 256;
 /// Bytes of a cursor that tell whether this store has made it.
 const CURSOR_CHECK_BYTES: usize = 8;
 
@@ -31,14 +29,16 @@ impl<D: Fs> Inner<D> {
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<String>> {
         self.log.check()?;
         self.apply_updates();
-        let Some(location) = self.index.get(self.index.fingerprint(key)) else { return Ok(None) };
-        self.value_at(location, key).map(Some)
+        let location = self.index.get(self.index.fingerprint(key));
+        location.map(|location| self.value_at(location, key)).transpose()
     }
 
     /// The value in the record at a location, which has to be one of this key.
     fn value_at(&mut self, location: Location, key: &[u8]) -> Result<String> {
         let (salt, bytes) = self.log.read(location, &mut self.cache)?;
-        decode_value(bytes, salt, key).map_err(|reason| self.log.corrupt(location, reason))
+        let value = Record::decode(bytes, salt)
+            .and_then(|record| if record.key == key { text(record.value) } else { Err(OTHER_KEY) });
+        value.map_err(|reason| self.log.corrupt(location, reason))
     }
 
     /// Looks these keys up, and loads their records into the processor's cache. The waits
@@ -89,38 +89,23 @@ impl<D: Fs> Inner<D> {
 
     /// The key of the record at a location. Values are not read.
     fn key_at(&mut self, fingerprint: Fingerprint, location: Location) -> Result<String> {
-        let mut len = location.len.min(KEY_READ_BYTES);
-        loop {
-            let (salt, bytes) = self.log.read(Location { len, ..location }, &mut self.cache)?;
-            let header = match RecordHeader::decode(bytes, salt) {
-                Ok(header) => header,
-                Err(damage) => return Err(self.log.corrupt(location, damage.to_owned())),
-            };
-            let end = RECORD_HEADER_BYTES + header.key_len;
-            if end > len as usize && len < location.len {
-                len = location.len.min(end as u32);
-                continue;
-            }
-            let key = bytes.get(RECORD_HEADER_BYTES..end).unwrap_or_default();
-            if self.index.fingerprint(key) != fingerprint {
-                return Err(self.log.corrupt(location, "the record has another key".to_owned()));
-            }
-            let key = str::from_utf8(key).map(str::to_owned);
-            return key.map_err(|_| self.log.corrupt(location, not_utf8()));
-        }
+        let header = Location { len: RECORD_HEADER_BYTES as u32, ..location };
+        let (salt, bytes) = self.log.read(header, &mut self.cache)?;
+        let header = RecordHeader::decode(bytes, salt);
+        let header = header.map_err(|damage| self.log.corrupt(location, damage))?;
+        let len = (RECORD_HEADER_BYTES + header.key_len) as u32;
+        let (_, bytes) = self.log.read(Location { len, ..location }, &mut self.cache)?;
+        let key = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+        let is_this = self.index.fingerprint(key) == fingerprint;
+        let key = if is_this { text(key) } else { Err(OTHER_KEY) };
+        key.map_err(|reason| self.log.corrupt(location, reason))
     }
 }
 
-/// The value in the bytes of a record, or what is wrong with them.
-fn decode_value(bytes: &[u8], salt: u32, key: &[u8]) -> std::result::Result<String, String> {
-    let record = Record::decode(bytes, salt).map_err(str::to_owned)?;
-    if record.key != key {
-        return Err("the record has another key".to_owned());
-    }
-    str::from_utf8(record.value).map(str::to_owned).map_err(|_| not_utf8())
-}
+/// What is wrong with a record that another key's location leads to.
+const OTHER_KEY: Damage = "the record has another key";
 
-/// What is wrong with bytes that were no string.
-fn not_utf8() -> String {
-    "the bytes are not UTF-8".to_owned()
+/// The string in the bytes of a record.
+fn text(bytes: &[u8]) -> std::result::Result<String, Damage> {
+    str::from_utf8(bytes).map(str::to_owned).map_err(|_| "the bytes are not UTF-8")
 }
