@@ -147,39 +147,9 @@ impl<F: FsFile> Replay<F> {
 
     /// Takes note of the next finding of a walk.
     pub(super) fn see(&mut self, at: Position, finding: &Finding<'_>) {
-        if let Finding::Missing(next) = finding {
-            let missing = (at, "the segment is missing".to_owned());
-            if self.segments.front().is_some_and(|oldest| oldest.number == *next) {
-                // Unless damage is known already, which may have been that record.
-                if self.evidence.is_none() {
-                    self.error = Some(missing);
-                    self.evidence = Some("no record says that it was cleaned".to_owned());
-                }
-                return;
-            }
-            self.error.get_or_insert(missing);
-            if next - at.segment > UNSYNCED_SEGMENTS_MAX + 1 {
-                let evidence = || format!("segment {next} is too far behind it for a torn tail");
-                self.evidence.get_or_insert_with(evidence);
-            }
-        }
-        if let Some((error, _)) = &self.error {
-            let is_evidence = match finding {
-                Finding::Record(record) => {
-                    record.synced || record.checkpoint().is_some_and(|named| named > *error)
-                }
-                Finding::Damaged { synced, .. } => *synced,
-                _ => false,
-            };
-            if is_evidence {
-                let Position { segment, offset } = at;
-                let place = format!("segment {segment} says at byte {offset}");
-                let evidence = || format!("{place} that this part of the log had been on disk");
-                self.evidence.get_or_insert_with(evidence);
-            }
-            return;
-        }
         match finding {
+            Finding::Missing(next) => self.missing(at, *next),
+            _ if self.error.is_some() => self.look_for_evidence(at, finding),
             Finding::Segment(Found { path, file_len, .. }, Some(header)) => {
                 self.end_of_segment = None;
                 let mut segment = Segment::new(path.clone(), None, header);
@@ -188,7 +158,40 @@ impl<F: FsFile> Replay<F> {
             }
             Finding::Record(record) => self.record(record, at),
             Finding::Damaged { reason, .. } => self.error = Some((at, reason.clone())),
-            Finding::Segment(..) | Finding::Missing(_) | Finding::Unused => {}
+            Finding::Segment(..) | Finding::Unused => {}
+        }
+    }
+
+    /// Takes note that the segments from `at` up to `next` are missing.
+    fn missing(&mut self, at: Position, next: u32) {
+        let missing = (at, "the segment is missing".to_owned());
+        let is_oldest = self.segments.front().is_some_and(|oldest| oldest.number == next);
+        if !is_oldest {
+            self.error.get_or_insert(missing);
+            if next - at.segment > UNSYNCED_SEGMENTS_MAX + 1 {
+                let evidence = || format!("segment {next} is too far behind it for a torn tail");
+                self.evidence.get_or_insert_with(evidence);
+            }
+        } else if self.evidence.is_none() {
+            // Otherwise what is damaged may have been the record that said so.
+            self.error = Some(missing);
+            self.evidence = Some("no record says that it was cleaned".to_owned());
+        }
+    }
+
+    /// Looks whether what follows the first error shows that it is no torn tail.
+    fn look_for_evidence(&mut self, at: Position, finding: &Finding<'_>) {
+        let is_evidence = match (finding, &self.error) {
+            (Finding::Record(record), Some((error, _))) => {
+                record.synced || record.checkpoint().is_some_and(|named| named > *error)
+            }
+            (Finding::Damaged { synced, .. }, _) => *synced,
+            _ => false,
+        };
+        if is_evidence && self.evidence.is_none() {
+            let Position { segment, offset } = at;
+            let place = format!("segment {segment} says at byte {offset}");
+            self.evidence = Some(format!("{place} that this part of the log had been on disk"));
         }
     }
 
