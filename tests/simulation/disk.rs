@@ -151,9 +151,13 @@ impl SimulatedDisk {
         let state = &mut *self.state.borrow_mut();
         let names = state.names.after_power_loss(&mut state.random);
         let mut inodes = state.inodes.clone();
+        // The blocks of a file that has a name belong to no other file.
+        let named: BTreeSet<usize> = state.names.files().map(|(_, inode)| inode).collect();
+        let unnamed: Vec<usize> = (0..inodes.len()).filter(|it| !named.contains(it)).collect();
         for (_, inode) in names.files() {
             let mut random = state.random.fork();
-            let other = &state.inodes[random.below(state.inodes.len() as u64) as usize].current;
+            let other = random.below(unnamed.len().max(1) as u64) as usize;
+            let other = unnamed.get(other).map_or(&[][..], |other| &state.inodes[*other].current);
             inodes[inode] = state.inodes[inode].after_power_loss(other, &mut random);
         }
         SimulatedDisk::with(names, inodes, state.random.fork())

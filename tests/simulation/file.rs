@@ -4,7 +4,7 @@
 //! Pages have 4 KiB. Until a file is synced, each page written since may be on
 //! the disk as it is now, as it was at any time since the last sync, or not at
 //! all: what lies beyond the end it had is zeros then, or random bytes, or what
-//! another file had there, as the disk gives its blocks to one after another, or
+//! a file had there that was removed, as the disk gives its blocks to another, or
 //! what was cut off this one since the last sync. Its
 //! length may be the old one, the new one, any between, and also the longest it
 //! had meanwhile, as a cut need not have reached the disk either.
