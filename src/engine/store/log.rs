@@ -38,10 +38,8 @@ use super::directory::Directory;
 use super::fs::Fs;
 use super::index::Location;
 use super::reader::Reader;
-use super::record::{
-    self, CHECKPOINT_BYTES_MAX, CLEANED_BYTES, Kind, Position, SEGMENT_HEADER_BYTES,
-};
-use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
+use super::record::{CHECKPOINT_BYTES_MAX, CLEANED_BYTES, Kind, Position, Record};
+use super::record::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::reserve::Reserve;
 use super::segment::{PREALLOCATE_BYTES, Segment};
 use crate::error::{KvsError, Result};
@@ -210,7 +208,7 @@ impl<D: Fs> Log<D> {
     /// Appends a record to the batch.
     fn encode(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
         let synced = self.batch.is_empty() && self.synced == self.end();
-        record::encode(&mut self.batch, self.active.salt, kind, synced, key, value);
+        Record { kind, synced, key, value }.encode(&mut self.batch, self.active.salt);
     }
 
     /// Makes sure that a record of `len` bytes can be written, and that the last
