@@ -1,11 +1,10 @@
-//! The block cache: parts of segments in memory, so that a read need not be a
-//! system call.
+//! The block cache: parts of segments in memory, so that a read need not be a system call.
 //!
-//! The cache is a direct-mapped table of 4 KiB blocks. Each block has one slot,
-//! and consecutive blocks have consecutive slots. As long as all segments fit, no
-//! block evicts another, and there is no order of use to maintain. Bytes of a
-//! segment never change, so nothing is invalidated. A block of the active segment
-//! is read again when more of it is needed than was there.
+//! The cache is a direct-mapped table of 4 KiB blocks. Each block has one slot, and
+//! consecutive blocks have consecutive slots. As long as all segments fit, no block evicts
+//! another, and there is no order of use to maintain. Bytes of a segment never change, so
+//! nothing is invalidated. A block of the active segment is read again when more of it is
+//! needed than was there.
 //!
 //! Invariant: a read returns the bytes of the file (`reads_return_the_bytes_of_the_file`).
 
@@ -32,7 +31,6 @@ struct Tag {
     filled: u32,
 }
 
-/// The block cache.
 pub(super) struct Cache {
     /// What each slot holds, and the bytes of all slots.
     tags: Vec<Tag>,

@@ -58,11 +58,8 @@ pub(crate) struct Directory<D: Fs> {
 }
 
 impl<D: Fs> Directory<D> {
-    /// Opens and locks a directory for an engine. Creates it if it is missing.
-    ///
-    /// # Errors
-    ///
-    /// [`KvsError::InUse`] if another handle has it open, and as for [`engine_in`].
+    /// Opens and locks a directory for an engine. Creates it if it is missing. Fails as
+    /// [`engine_in`] does, and with [`KvsError::InUse`] if another handle has it open.
     pub(crate) fn open(fs: D, path: &Path, engine: EngineName) -> Result<Directory<D>> {
         let path = absolute(path)?;
         fs.create_dir(&path).map_err(KvsError::cannot("create the directory", &path))?;
@@ -76,7 +73,6 @@ impl<D: Fs> Directory<D> {
         Ok(directory)
     }
 
-    /// Its absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -133,8 +129,7 @@ impl<D: Fs> Directory<D> {
         self.path.join(segment_name(number))
     }
 
-    /// Creates a file. Its name survives a power failure after the next
-    /// [`sync`](Self::sync).
+    /// Creates a file. Its name survives a power failure after a [`sync`](Self::sync).
     pub(super) fn create(&self, path: &Path) -> Result<D::File> {
         self.check_in_place()?;
         self.fs.create(path).map_err(KvsError::cannot("create", path))
@@ -169,13 +164,9 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(KvsError::cannot("make an absolute path of", path))
 }
 
-/// The engine whose files a directory holds; `None` if it has no such files.
-///
-/// # Errors
-///
-/// [`KvsError::WrongEngine`] if another engine was `asked` for;
-/// [`KvsError::EngineUnusable`] if the directory holds both engines' files;
-/// [`KvsError::OtherVersion`] if version 0.1 wrote them.
+/// The engine whose files a directory holds; `None` if it has no such files. Fails if
+/// another engine was `asked` for, if the files are those of both engines, or if version
+/// 0.1 wrote them.
 pub(crate) fn engine_in(
     fs: &impl Fs,
     path: &Path,

@@ -1,15 +1,14 @@
 //! The index: where the newest record of each key is.
 //!
-//! Keys are not held in memory. An entry has 24 bytes: a 96-bit fingerprint of
-//! the key, and the location of its record. So a key costs 46 to 60 bytes of
-//! memory, however long it is. The fingerprint is a keyed hash with a random
-//! secret, so clients cannot construct collisions. Among 10^9 keys the chance of
-//! any collision is 6 in 10^12, less than that of an undetected disk error. `get`
-//! would detect it, because it compares the key in the record.
+//! Keys are not held in memory. An entry has 24 bytes: a 96-bit fingerprint of the key, and
+//! the location of its record. So a key costs 46 to 60 bytes of memory, however long it is.
+//! The fingerprint is a keyed hash with a random secret, so clients cannot construct
+//! collisions. Among 10^9 keys the chance of any collision is 6 in 10^12, less than that of
+//! an undetected disk error. `get` would detect it: it compares the key in the record.
 //!
-//! A std `HashMap` moves all its entries when it grows, which would stall a
-//! write. The index is therefore split into 4,096 maps by some bits of the
-//! fingerprint. Growth moves at most about a 4,096th of the entries at a time.
+//! A std `HashMap` moves all its entries when it grows, which would stall a write. The
+//! index is therefore split into 4,096 maps by some bits of the fingerprint. Growth moves
+//! at most about a 4,096th of the entries at a time.
 //!
 //! Invariant: updates applied together have the effect of single ones
 //! (`updates_in_groups_equal_single_ones`).
@@ -87,7 +86,6 @@ pub(super) type Update = (Fingerprint, Option<Location>);
 pub(super) struct Index {
     /// The entries, by [`Fingerprint::map`].
     maps: Vec<HashMap<Fingerprint, Location, BuildHasherDefault<Identity>>>,
-    /// The secret of the fingerprints.
     secret: RandomState,
 }
 

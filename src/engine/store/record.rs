@@ -1,8 +1,7 @@
 //! The format of the log: the bytes of a segment header and of a record.
 //!
-//! A log is a sequence of segments, `00000001.kvs`, `00000002.kvs` and so on. A
-//! segment is a header, followed by records without gaps. All numbers are
-//! little endian.
+//! A log is a sequence of segments, `00000001.kvs`, `00000002.kvs` and so on. A segment is
+//! a header, followed by records without gaps. All numbers are little endian.
 //!
 //! ```text
 //! segment header, 36 bytes
@@ -39,24 +38,23 @@
 //! | `Checkpoint` | 3 | a log position: segment, offset, 4 bytes each | empty, or the salt of the next segment |
 //! | `Cleaned` | 4 | the number of a segment, 4 bytes | empty |
 //!
-//! The flag *synced* says that everything before the record is on disk. A
-//! `Checkpoint` says so of everything before the position that it names. The last
-//! record of a full segment is a `Checkpoint` with the salt of the next one, so
-//! that records behind a damaged header can still be found. `Cleaned` says that
-//! the segments up to that number hold nothing live and may be gone.
+//! The flag *synced* says that everything before the record is on disk. A `Checkpoint` says
+//! so of everything before the position that it names. The last record of a full segment is
+//! a `Checkpoint` with the salt of the next one, so that records behind a damaged header can
+//! still be found. `Cleaned` says that the segments up to that number hold nothing live and
+//! may be gone.
 //!
 //! Invariants:
 //! * A flipped bit in a header or record is detected (`every_flipped_bit_is_detected`).
-//! * The header has a checksum of its own. So a search for records in damaged
-//!   bytes decides each position in constant time, and lengths are checked
-//!   before they are used (`lengths_are_checked_before_use`).
-//! * Clients do not know the salt, so no value that they store can contain a
-//!   valid record (`another_salt_does_not_match`).
+//! * The header has a checksum of its own. So a search for records in damaged bytes decides
+//!   each position in constant time, and lengths are checked before they are used
+//!   (`lengths_are_checked_before_use`).
+//! * Clients do not know the salt, so no value that they store can contain a valid record
+//!   (`another_salt_does_not_match`).
 //! * Zeros are not a record (`zeros_are_not_a_record`).
 
 use super::crc32c::crc32c;
 
-/// The first bytes of every segment.
 const MAGIC: &[u8] = b"kvs seg\n";
 const VERSION: u32 = 2;
 /// Bytes of a segment header: the offset of the first record.
@@ -67,12 +65,9 @@ pub(super) const RECORD_HEADER_BYTES: usize = 16;
 pub(super) const CHECKPOINT_BYTES_MAX: usize = RECORD_HEADER_BYTES + 12;
 /// Bytes of a `Cleaned` record.
 pub(super) const CLEANED_BYTES: usize = RECORD_HEADER_BYTES + 4;
-/// The flag *synced*.
 const SYNCED: u8 = 0x80;
 
-/// The longest key in bytes.
 pub(super) const KEY_BYTES_MAX: usize = (1 << 24) - 1;
-/// The longest value in bytes.
 pub(super) const VALUE_BYTES_MAX: usize = 1 << 29;
 
 /// A place in the log: the number of a segment, and an offset in bytes. Positions compare
