@@ -1,8 +1,6 @@
 //! The [`KvsEngine`] trait: what the server asks of a store.
 //!
-//! Not here: any implementation. One suite of tests runs for
-//! [`KvStore`](crate::KvStore) and [`SledKvStore`](crate::SledKvStore), and against a
-//! map in memory (`tests/engines.rs`).
+//! One suite of tests runs for all engines, against a map in memory (`tests/engines.rs`).
 
 pub mod choice;
 #[cfg(feature = "sled")]
@@ -86,8 +84,7 @@ pub trait KvsEngine {
         self.get(key.to_owned())
     }
 
-    /// Prepares for reads of these keys, which follow. Looking keys up together hides
-    /// the waits for memory.
+    /// Prepares for reads of these keys, which follow. The waits for memory overlap.
     #[doc(hidden)]
     fn prefetch(&self, _keys: &[&str]) {}
 
@@ -107,14 +104,13 @@ pub(crate) fn keys(
     let mut next = Some(None);
     let pages = std::iter::from_fn(move || {
         let cursor: Option<String> = next.take()?;
-        let (keys, error) = match scan(cursor.as_deref()) {
+        Some(match scan(cursor.as_deref()) {
             Ok(page) => {
                 next = page.next.map(Some);
-                (page.keys, None)
+                page.keys.into_iter().map(Ok).collect()
             }
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        Some(keys.into_iter().map(Ok).chain(error.map(Err)))
+            Err(error) => vec![Err(error)],
+        })
     });
     pages.flatten()
 }

@@ -36,15 +36,12 @@ const LOCK_RELEASE_MAX: Duration = Duration::from_secs(5);
 /// sled as an engine.
 #[derive(Debug)]
 pub struct SledKvStore {
-    /// Declared, and so dropped, before the directory's lock.
+    /// Declared, and so dropped, before the directory, which carries the lock.
     db: sled::Db,
     log: File,
     /// Blobs up to this number are on disk.
     synced_blob: Cell<u64>,
     first_failure: OnceCell<String>,
-    /// Successful calls of `sync`.
-    syncs: Cell<u64>,
-    /// Locked as long as the database is open.
     directory: Directory<OsFs>,
 }
 
@@ -58,23 +55,23 @@ impl SledKvStore {
     pub fn open(directory: impl Into<PathBuf>) -> Result<SledKvStore> {
         let directory = Directory::open(OsFs::default(), &directory.into(), EngineName::Sled)?;
         let path = directory.path();
-        let context = || format!("cannot open the sled database {}", path.display());
+        let cannot_open = || KvsError::cannot("open the sled database", path);
         // sled would create it for everyone whom the umask lets in.
-        OsFs::default().create_dir(&path.join("blobs")).map_err(KvsError::io(context()))?;
+        OsFs::default().create_dir(&path.join("blobs")).map_err(cannot_open())?;
         // sled panics at some damage.
         let opened = std::panic::catch_unwind(|| open_db(path))
             .map_err(|_| io::Error::other("sled has panicked, as its files are damaged"));
-        let db = opened.map_err(engine_error(&context()))?.map_err(engine_error(&context()))?;
+        let context = format!("cannot open the sled database {}", path.display());
+        let db = opened.map_err(engine_error(&context))?.map_err(engine_error(&context))?;
         sync_files(path, |name| name == "conf" || name == "db" || name.starts_with("snap."))
-            .map_err(KvsError::io(context()))?;
-        let log = File::open(path.join("db")).map_err(KvsError::io(context()))?;
+            .map_err(cannot_open())?;
+        let log = File::open(path.join("db")).map_err(cannot_open())?;
         directory.sync_ancestors()?;
         let store = SledKvStore {
             db,
             log,
             synced_blob: Cell::new(0),
             first_failure: OnceCell::new(),
-            syncs: Cell::new(0),
             directory,
         };
         // sled may have recovered data that is not on disk yet.
@@ -84,10 +81,8 @@ impl SledKvStore {
 
     /// Fails if an earlier write, flush or fsync failed.
     fn check(&self) -> Result<()> {
-        match self.first_failure.get() {
-            Some(cause) => Err(KvsError::Failed { cause: cause.clone() }),
-            None => Ok(()),
-        }
+        let failed = |cause: &String| Err(KvsError::Failed { cause: cause.clone() });
+        self.first_failure.get().map_or(Ok(()), failed)
     }
 
     /// Does a write, flush or fsync. An error is fatal.
@@ -98,8 +93,7 @@ impl SledKvStore {
         })
     }
 
-    /// Writes a `SET` line for each key of a database to `out`. Passes each pair that
-    /// cannot be read to `report`, and returns their number. sled opens a damaged database
+    /// [`choice::export`](super::choice::export) of a database. sled opens a damaged one
     /// without the pairs that it cannot find, and writes to it.
     pub(super) fn export(
         directory: &Path,
@@ -123,21 +117,6 @@ impl SledKvStore {
             }
         }
         Ok(lost)
-    }
-
-    /// Flushes, and fsyncs the blobs before the log, which refers to them.
-    fn sync_all(&self) -> Result<()> {
-        let io_error = || KvsError::io("cannot fsync sled's files");
-        let blobs = self.directory.path().join("blobs");
-        // A blob's name is its position in the log, so later ones have larger numbers.
-        let number = |name: &str| name.parse().unwrap_or(0);
-        // A thread of sled may be writing blobs. The flush waits for those listed here.
-        let listed = OsFs::default().list(&blobs).map_err(io_error())?;
-        self.flush()?;
-        let synced = self.synced_blob.get();
-        sync_files(&blobs, |name| number(name) > synced).map_err(io_error())?;
-        self.synced_blob.set(listed.iter().map(|name| number(name)).max().unwrap_or(0));
-        self.log.sync_data().map_err(io_error())
     }
 }
 
@@ -170,12 +149,11 @@ impl KvsEngine for SledKvStore {
 
     fn scan(&self, cursor: Option<&str>) -> Result<Page> {
         self.check()?;
-        let mut start = Bound::Unbounded;
-        if let Some(cursor) = cursor {
-            let key = cursor.strip_prefix(CURSOR_PREFIX);
-            let bad = || KvsError::BadCursor(cursor.to_owned());
-            start = Bound::Excluded(key.ok_or_else(bad)?.as_bytes());
-        }
+        let start = match cursor.map(|cursor| cursor.strip_prefix(CURSOR_PREFIX).ok_or(cursor)) {
+            None => Bound::Unbounded,
+            Some(Ok(key)) => Bound::Excluded(key.as_bytes()),
+            Some(Err(cursor)) => return Err(KvsError::BadCursor(cursor.to_owned())),
+        };
         let mut page = Page::default();
         let mut key_bytes = 0;
         for key in self.db.range::<&[u8], _>((start, Bound::Unbounded)).keys() {
@@ -195,9 +173,20 @@ impl KvsEngine for SledKvStore {
     }
 
     fn sync(&self) -> Result<()> {
-        self.write(|| self.sync_all())?;
-        self.syncs.set(self.syncs.get() + 1);
-        Ok(())
+        let io_error = || KvsError::io("cannot fsync sled's files");
+        let blobs = self.directory.path().join("blobs");
+        // A blob's name is its position in the log, so later ones have larger numbers.
+        let number = |name: &str| name.parse().unwrap_or(0);
+        self.write(|| {
+            // A thread of sled may be writing blobs. The flush waits for those listed here.
+            let listed = OsFs::default().list(&blobs).map_err(io_error())?;
+            self.flush()?;
+            // Blobs before the log, which refers to them.
+            let synced = self.synced_blob.get();
+            sync_files(&blobs, |name| number(name) > synced).map_err(io_error())?;
+            self.synced_blob.set(listed.iter().map(|name| number(name)).max().unwrap_or(0));
+            self.log.sync_data().map_err(io_error())
+        })
     }
 
     fn maintain(&self) -> Result<bool> {
@@ -205,9 +194,7 @@ impl KvsEngine for SledKvStore {
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {
-        let mut stats = vec![("syncs", self.syncs.get())];
-        stats.extend(self.db.size_on_disk().ok().map(|bytes| ("disk_bytes", bytes)));
-        stats
+        self.db.size_on_disk().map_or(Vec::new(), |bytes| vec![("disk_bytes", bytes)])
     }
 }
 
@@ -219,18 +206,16 @@ fn text(bytes: &[u8]) -> Result<String> {
 /// Opens sled. Waits while the threads of a handle of this process that was dropped
 /// still hold sled's own lock. No other process can, because the directory is locked.
 fn open_db(directory: &Path) -> sled::Result<sled::Db> {
-    let start = Instant::now();
+    let deadline = Instant::now() + LOCK_RELEASE_MAX;
     loop {
-        match sled::Config::new().path(directory).open() {
-            // sled keeps only the text of this error.
-            Err(sled::Error::Io(error))
-                if error.to_string().starts_with("could not acquire lock")
-                    && start.elapsed() < LOCK_RELEASE_MAX =>
-            {
-                std::thread::sleep(LOCK_RELEASE_MAX / 1000);
-            }
-            opened => return opened,
+        let opened = sled::Config::new().path(directory).open();
+        // sled keeps only the text of this error.
+        let is_locked = matches!(&opened, Err(sled::Error::Io(error))
+            if error.to_string().starts_with("could not acquire lock"));
+        if !is_locked || Instant::now() > deadline {
+            return opened;
         }
+        std::thread::sleep(LOCK_RELEASE_MAX / 1000);
     }
 }
 

@@ -1,18 +1,15 @@
-//! The block cache: parts of segments in memory, so that a read need not be a
-//! system call.
+//! The block cache: parts of segments in memory, so that a read need not be a system call.
 //!
-//! The cache is a direct-mapped table of 4 KiB blocks. Each block has one slot,
-//! and consecutive blocks have consecutive slots. As long as all segments fit, no
-//! block evicts another, and there is no order of use to maintain. Bytes of a
-//! segment never change, so nothing is invalidated. A block of the active segment
-//! is read again when more of it is needed than was there.
-//!
-//! Not here: files. The caller passes a function that reads.
+//! The cache is a direct-mapped table of 4 KiB blocks. Each block has one slot, and
+//! consecutive blocks have consecutive slots. As long as all segments fit, no block evicts
+//! another, and there is no order of use to maintain. Bytes of a segment never change, so
+//! nothing is invalidated. A block of the active segment is read again when more of it is
+//! needed than was there.
 //!
 //! Invariant: a read returns the bytes of the file (`reads_return_the_bytes_of_the_file`).
 
-use std::collections::TryReserveError;
 use std::hint::black_box;
+use std::ops::Range;
 
 use super::index::Location;
 use crate::error::{KvsError, Result};
@@ -25,21 +22,18 @@ const RECORD_BUFFER_BYTES_MAX: usize = 4 << 20;
 const CACHE_LINE_BYTES: usize = 64;
 
 /// The block that a slot holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Tag {
     /// Number of the segment; 0 for none.
     segment: u32,
-    /// Number of the block in the segment.
     block: u32,
     /// Bytes of the block that were read.
     filled: u32,
 }
 
-/// The block cache.
 pub(super) struct Cache {
-    /// What each slot holds.
+    /// What each slot holds, and the bytes of all slots.
     tags: Vec<Tag>,
-    /// The blocks of all slots.
     bytes: Vec<u8>,
     /// Slots between the first blocks of consecutive segments.
     stride: usize,
@@ -48,18 +42,24 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// A cache of `cache_bytes` for segments of about `segment_bytes`.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such memory.
+    /// A cache of `cache_bytes` for segments of about `segment_bytes`. Fails if
+    /// there is no memory for it.
     pub(super) fn new(cache_bytes: usize, segment_bytes: u64) -> Result<Cache> {
+        // Only zeroed memory gets its pages one by one as they are used, but std's call
+        // for it cannot fail. So the memory is asked for twice.
+        let mut probe = Vec::<u8>::new();
         let context = format!("cannot allocate a block cache of {cache_bytes} bytes");
-        let slots = allocate(cache_bytes / BLOCK_BYTES);
-        let (tags, bytes) = slots.map_err(|e| KvsError::io(context)(e.into()))?;
-        // The last block of a segment is seldom full.
-        let stride = segment_bytes as usize / BLOCK_BYTES + 1;
-        Ok(Cache { tags, bytes, stride, record: Vec::new() })
+        probe.try_reserve_exact(cache_bytes).map_err(|e| KvsError::io(context)(e.into()))?;
+        // Otherwise the compiler may leave out an allocation that nobody uses.
+        drop(black_box(probe));
+        let slots = cache_bytes / BLOCK_BYTES;
+        Ok(Cache {
+            tags: vec![Tag { segment: 0, block: 0, filled: 0 }; slots],
+            bytes: vec![0; slots * BLOCK_BYTES],
+            // The last block of a segment is seldom full.
+            stride: segment_bytes as usize / BLOCK_BYTES + 1,
+            record: Vec::new(),
+        })
     }
 
     /// The bytes of a record, or as many as there are. `read` fills a buffer from
@@ -75,36 +75,49 @@ impl Cache {
             self.record = Vec::new();
         }
         let Location { segment, offset, len } = location;
-        let (start, len) = (offset as usize % BLOCK_BYTES, len as usize);
+        if len as usize > BLOCK_BYTES || self.tags.is_empty() {
+            self.record.resize(len as usize, 0);
+            let filled = read(&mut self.record, offset.into())?;
+            return Ok(&self.record[..filled]);
+        }
         let block = offset / BLOCK_BYTES as u32;
-        if len > BLOCK_BYTES || self.tags.is_empty() {
-            return self.read_uncached(len, offset.into(), read);
+        let start = offset as usize % BLOCK_BYTES;
+        let end = start + len as usize;
+        let head = self.load(segment, block, start..end.min(BLOCK_BYTES), &read)?;
+        if end <= BLOCK_BYTES {
+            return Ok(&self.bytes[head]);
         }
-        if start + len <= BLOCK_BYTES {
-            let bytes = self.block(segment, block, start + len, &read)?;
-            return Ok(bytes.get(start..).map_or(&[], |bytes| &bytes[..len.min(bytes.len())]));
-        }
-        let head_len = BLOCK_BYTES - start;
-        let mut record = std::mem::take(&mut self.record);
-        record.clear();
-        let head = self.block(segment, block, BLOCK_BYTES, &read)?;
-        record.extend_from_slice(head.get(start..).unwrap_or_default());
-        let tail = self.block(segment, block + 1, len - head_len, &read)?;
-        record.extend_from_slice(&tail[..(len - head_len).min(tail.len())]);
-        self.record = record;
+        self.record.clear();
+        self.record.extend_from_slice(&self.bytes[head]);
+        let tail = self.load(segment, block + 1, 0..end - BLOCK_BYTES, &read)?;
+        self.record.extend_from_slice(&self.bytes[tail]);
         Ok(&self.record)
     }
 
-    /// Reads `len` bytes at `offset` into the buffer for long records.
-    fn read_uncached(
+    /// Loads a block, unless these bytes of it are in its slot. Returns where they are in
+    /// memory, as far as the block reaches.
+    fn load(
         &mut self,
-        len: usize,
-        offset: u64,
-        read: impl Fn(&mut [u8], u64) -> Result<usize>,
-    ) -> Result<&[u8]> {
-        self.record.resize(len, 0);
-        let filled = read(&mut self.record, offset)?;
-        Ok(&self.record[..filled])
+        segment: u32,
+        block: u32,
+        wanted: Range<usize>,
+        read: &impl Fn(&mut [u8], u64) -> Result<usize>,
+    ) -> Result<Range<usize>> {
+        let slot = self.slot(segment, block);
+        let first = slot * BLOCK_BYTES;
+        let tag = &mut self.tags[slot];
+        if (tag.segment, tag.block) != (segment, block) || (tag.filled as usize) < wanted.end {
+            tag.segment = 0;
+            let bytes = &mut self.bytes[first..first + BLOCK_BYTES];
+            let filled = read(bytes, u64::from(block) * BLOCK_BYTES as u64)?;
+            *tag = Tag { segment, block, filled: filled as u32 };
+        }
+        let end = wanted.end.min(tag.filled as usize);
+        Ok(first + wanted.start.min(end)..first + end)
+    }
+
+    fn slot(&self, segment: u32, block: u32) -> usize {
+        (segment as usize * self.stride + block as usize) % self.tags.len()
     }
 
     /// Loads the memory of a record into the processor's cache, without waiting
@@ -121,30 +134,6 @@ impl Cache {
             self.bytes.get(start + at).into_iter().for_each(prefetch);
         }
     }
-
-    /// The slot of a block.
-    fn slot(&self, segment: u32, block: u32) -> usize {
-        (segment as usize * self.stride + block as usize) % self.tags.len()
-    }
-
-    /// A block, with at least `needed` bytes if it has as many.
-    fn block(
-        &mut self,
-        segment: u32,
-        block: u32,
-        needed: usize,
-        read: &impl Fn(&mut [u8], u64) -> Result<usize>,
-    ) -> Result<&[u8]> {
-        let slot = self.slot(segment, block);
-        let tag = &mut self.tags[slot];
-        let bytes = &mut self.bytes[slot * BLOCK_BYTES..][..BLOCK_BYTES];
-        if (tag.segment, tag.block) != (segment, block) || (tag.filled as usize) < needed {
-            tag.segment = 0;
-            let filled = read(bytes, u64::from(block) * BLOCK_BYTES as u64)?;
-            *tag = Tag { segment, block, filled: filled as u32 };
-        }
-        Ok(&bytes[..tag.filled as usize])
-    }
 }
 
 /// Loads the cache line of a value into the processor's cache, where it can.
@@ -160,20 +149,6 @@ fn prefetch<T: Copy>(value: &T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     black_box(*value);
-}
-
-/// Allocates slots, all empty.
-///
-/// Only zeroed memory gets its pages one by one as they are used, but std's call
-/// for it cannot fail. So the memory is asked for twice.
-fn allocate(slots: usize) -> std::result::Result<(Vec<Tag>, Vec<u8>), TryReserveError> {
-    let (mut tags, mut bytes) = (Vec::new(), Vec::<u8>::new());
-    bytes.try_reserve_exact(slots * BLOCK_BYTES)?;
-    tags.try_reserve_exact(slots)?;
-    // Otherwise the compiler may leave out an allocation that nobody uses.
-    drop(black_box(bytes));
-    tags.resize(slots, Tag { segment: 0, block: 0, filled: 0 });
-    Ok((tags, vec![0; slots * BLOCK_BYTES]))
 }
 
 #[cfg(test)]

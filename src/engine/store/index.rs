@@ -1,17 +1,14 @@
 //! The index: where the newest record of each key is.
 //!
-//! Keys are not held in memory. An entry has 24 bytes: a 96-bit fingerprint of
-//! the key, and the location of its record. So a key costs 46 to 60 bytes of
-//! memory, however long it is. The fingerprint is a keyed hash with a random
-//! secret, so clients cannot construct collisions. Among 10^9 keys the chance of
-//! any collision is 6 in 10^12, less than that of an undetected disk error. `get`
-//! would detect it, because it compares the key in the record.
+//! Keys are not held in memory. An entry has 24 bytes: a 96-bit fingerprint of the key, and
+//! the location of its record. So a key costs 46 to 60 bytes of memory, however long it is.
+//! The fingerprint is a keyed hash with a random secret, so clients cannot construct
+//! collisions. Among 10^9 keys the chance of any collision is 6 in 10^12, less than that of
+//! an undetected disk error. `get` would detect it: it compares the key in the record.
 //!
-//! A std `HashMap` moves all its entries when it grows, which would stall a
-//! write. The index is therefore split into 4,096 maps by some bits of the
-//! fingerprint. Growth moves at most about a 4,096th of the entries at a time.
-//!
-//! Not here: the records.
+//! A std `HashMap` moves all its entries when it grows, which would stall a write. The
+//! index is therefore split into 4,096 maps by some bits of the fingerprint. Growth moves
+//! at most about a 4,096th of the entries at a time.
 //!
 //! Invariant: updates applied together have the effect of single ones
 //! (`updates_in_groups_equal_single_ones`).
@@ -28,17 +25,12 @@ pub(super) const MAPS: usize = 4096;
 const GROUP: usize = 32;
 /// A map gives memory back when less than this part of it is in use.
 const SHRINK_BELOW: usize = 8;
-/// A smaller map keeps its memory.
-const SHRINK_CAPACITY_MIN: usize = 64;
 
-/// Where a record is.
+/// Where a record is: the number of its segment, and its offset and length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Location {
-    /// Number of the segment.
     pub(super) segment: u32,
-    /// Offset in the segment, in bytes.
     pub(super) offset: u32,
-    /// Length of the record in bytes.
     pub(super) len: u32,
 }
 
@@ -94,16 +86,12 @@ pub(super) type Update = (Fingerprint, Option<Location>);
 pub(super) struct Index {
     /// The entries, by [`Fingerprint::map`].
     maps: Vec<HashMap<Fingerprint, Location, BuildHasherDefault<Identity>>>,
-    /// Number of entries.
-    len: u64,
-    /// The secret of the fingerprints.
     secret: RandomState,
 }
 
 impl Index {
-    /// An empty index.
     pub(super) fn new() -> Index {
-        Index { maps: vec![HashMap::default(); MAPS], len: 0, secret: RandomState::new() }
+        Index { maps: vec![HashMap::default(); MAPS], secret: RandomState::new() }
     }
 
     /// The fingerprint of a key: two hashes with one secret. A byte behind the key
@@ -136,9 +124,9 @@ impl Index {
         map: usize,
         after: Option<Fingerprint>,
     ) -> Vec<(Fingerprint, Location)> {
-        let is_after = |key: Fingerprint| after.is_none_or(|it| (map, key) > (it.map(), it));
+        let after = after.map(|after| (after.map(), after));
         let entries = self.maps[map].iter().map(|(key, location)| (*key, *location));
-        let mut entries: Vec<_> = entries.filter(|(key, _)| is_after(*key)).collect();
+        let mut entries: Vec<_> = entries.filter(|(key, _)| Some((map, *key)) > after).collect();
         entries.sort_unstable_by_key(|(key, _)| *key);
         entries
     }
@@ -171,16 +159,15 @@ impl Index {
             Some(location) => map.insert(key, location),
             None => map.remove(&key),
         };
-        if map.capacity() >= SHRINK_CAPACITY_MIN && map.len() < map.capacity() / SHRINK_BELOW {
+        if map.len() < map.capacity() / SHRINK_BELOW {
             map.shrink_to_fit();
         }
-        self.len = self.len + u64::from(new.is_some()) - u64::from(old.is_some());
         old
     }
 
     /// Number of keys that have a value.
     pub(super) fn len(&self) -> u64 {
-        self.len
+        self.maps.iter().map(|map| map.len() as u64).sum()
     }
 }
 

@@ -44,7 +44,7 @@ fn lock(path: &Path) -> Result<(File, Vec<Found>)> {
         }
     }
     let fs = OsFs::default();
-    if engine_in(&path, |path| fs.list(path))? != Some(EngineName::Kvs) {
+    if engine_in(&fs, &path, None)? != Some(EngineName::Kvs) {
         return Err(KvsError::cannot("find a kvs store in", &path)(ErrorKind::NotFound.into()));
     }
     let names = fs.list(&path).map_err(KvsError::cannot("list the directory", &path))?;

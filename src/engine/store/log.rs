@@ -39,8 +39,8 @@ use super::directory::Directory;
 use super::fs::Fs;
 use super::index::Location;
 use super::reader::Reader;
-use super::record::{self, CHECKPOINT_BYTES_MAX, Kind, Position, SEGMENT_HEADER_BYTES};
-use super::record::{RECORD_HEADER_BYTES, SegmentHeader};
+use super::record::{CHECKPOINT_BYTES_MAX, Kind, Position, Record};
+use super::record::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::reserve::Reserve;
 use super::segment::{PREALLOCATE_BYTES, Segment};
 use super::sync::Work;
@@ -206,9 +206,10 @@ impl<D: Fs> Log<D> {
     /// Appends a record to the batch.
     fn encode(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
         let synced = self.synced == self.staged_end();
-        let (salt, staged) = (self.active().salt, self.batch.len());
-        record::encode(&mut self.batch, salt, kind, synced, key, value);
-        self.bytes += (self.batch.len() - staged) as u64;
+        let salt = self.active().salt;
+        let record = Record { kind, synced, key, value };
+        record.encode(&mut self.batch, salt);
+        self.bytes += u64::from(record.len());
         if synced && kind == Kind::Checkpoint {
             self.checkpointed = self.staged_end();
         } else if synced || kind == Kind::Checkpoint {

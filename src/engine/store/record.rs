@@ -1,8 +1,7 @@
 //! The format of the log: the bytes of a segment header and of a record.
 //!
-//! A log is a sequence of segments, `00000001.kvs`, `00000002.kvs` and so on. A
-//! segment is a header, followed by records without gaps. All numbers are
-//! little endian.
+//! A log is a sequence of segments, `00000001.kvs`, `00000002.kvs` and so on. A segment is
+//! a header, followed by records without gaps. All numbers are little endian.
 //!
 //! ```text
 //! segment header, 36 bytes
@@ -39,29 +38,25 @@
 //! | `Checkpoint` | 3 | a log position: segment, offset, 4 bytes each | empty, or the salt of the next segment |
 //! | `Cleaned` | 4 | the number of a segment, 4 bytes | empty |
 //!
-//! The flag *synced* says that everything before the record is on disk. A
-//! `Checkpoint` says so of everything before the position that it names. The last
-//! record of a full segment is a `Checkpoint` with the salt of the next one, so
-//! that records behind a damaged header can still be found. `Cleaned` says that
-//! the segments up to that number hold nothing live and may be gone.
-//!
-//! Not here: files ([`segment`](super::segment)).
+//! The flag *synced* says that everything before the record is on disk. A `Checkpoint` says
+//! so of everything before the position that it names. The last record of a full segment is
+//! a `Checkpoint` with the salt of the next one, so that records behind a damaged header can
+//! still be found. `Cleaned` says that the segments up to that number hold nothing live and
+//! may be gone.
 //!
 //! Invariants:
 //! * A flipped bit in a header or record is detected (`every_flipped_bit_is_detected`).
-//! * The header has a checksum of its own. So a search for records in damaged
-//!   bytes decides each position in constant time, and lengths are checked
-//!   before they are used (`lengths_are_checked_before_use`).
-//! * Clients do not know the salt, so no value that they store can contain a
-//!   valid record (`another_salt_does_not_match`).
+//! * The header has a checksum of its own. So a search for records in damaged bytes decides
+//!   each position in constant time, and lengths are checked before they are used
+//!   (`lengths_are_checked_before_use`).
+//! * Clients do not know the salt, so no value that they store can contain a valid record
+//!   (`another_salt_does_not_match`).
 //! * Zeros are not a record (`zeros_are_not_a_record`).
 
 use super::crc32c::crc32c;
 
-/// The first bytes of every segment.
-const MAGIC: &[u8; 8] = b"kvs seg\n";
-/// The version of the format.
-pub(super) const VERSION: u32 = 2;
+const MAGIC: &[u8] = b"kvs seg\n";
+const VERSION: u32 = 2;
 /// Bytes of a segment header: the offset of the first record.
 pub(super) const SEGMENT_HEADER_BYTES: usize = 36;
 /// Bytes of a record before its key.
@@ -70,20 +65,16 @@ pub(super) const RECORD_HEADER_BYTES: usize = 16;
 pub(super) const CHECKPOINT_BYTES_MAX: usize = RECORD_HEADER_BYTES + 12;
 /// Bytes of a `Cleaned` record.
 pub(super) const CLEANED_BYTES: usize = RECORD_HEADER_BYTES + 4;
-/// The flag *synced*.
 const SYNCED: u8 = 0x80;
 
-/// The longest key in bytes.
 pub(super) const KEY_BYTES_MAX: usize = (1 << 24) - 1;
-/// The longest value in bytes.
 pub(super) const VALUE_BYTES_MAX: usize = 1 << 29;
 
-/// A place in the log. Positions compare as they follow one another.
+/// A place in the log: the number of a segment, and an offset in bytes. Positions compare
+/// as they follow one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
-    /// Number of the segment.
     pub(super) segment: u32,
-    /// Offset in the segment, in bytes.
     pub(super) offset: u32,
 }
 
@@ -94,16 +85,12 @@ impl Position {
     }
 }
 
-/// The header of a segment.
+/// The header of a segment: the fields of the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
-    /// Number of the segment. The first one of a store is 1.
     pub(super) number: u32,
-    /// Id of the store.
     pub(super) store: u64,
-    /// Length of the previous segment.
     pub(super) previous_len: u32,
-    /// What the checksums of the segment's records start from.
     pub(super) salt: u32,
 }
 
@@ -112,44 +99,41 @@ pub(super) struct SegmentHeader {
 pub(super) enum HeaderError {
     /// Another version of the format wrote it.
     Version(u32),
-    /// It is damaged.
     Damaged(&'static str),
 }
 
 impl SegmentHeader {
-    /// The bytes of the header.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes(), &self.number.to_le_bytes()].concat();
-        bytes.extend(self.store.to_le_bytes());
-        bytes.extend(self.previous_len.to_le_bytes());
-        bytes.extend(self.salt.to_le_bytes());
+        let store = [self.store as u32, (self.store >> 32) as u32];
+        let fields = [VERSION, self.number, store[0], store[1], self.previous_len, self.salt];
+        let mut bytes = [MAGIC, fields.map(u32::to_le_bytes).as_flattened()].concat();
         bytes.extend(crc32c(0, &bytes).to_le_bytes());
         bytes
     }
 
     /// Decodes the header at the start of `bytes`.
     pub(super) fn decode(bytes: &[u8]) -> Result<SegmentHeader, HeaderError> {
-        let header = match bytes.get(..SEGMENT_HEADER_BYTES) {
-            Some(header) if header.starts_with(MAGIC) => header,
-            Some(_) => return Err(HeaderError::Damaged("it does not start like a segment")),
-            None => return Err(HeaderError::Damaged("the header is cut off")),
+        let Some(bytes) = bytes.get(..SEGMENT_HEADER_BYTES) else {
+            return Err(HeaderError::Damaged("the header is cut off"));
         };
-        let version = read_u32(header, 8);
-        let with_this_version = [&header[..8], &VERSION.to_le_bytes(), &header[12..32]].concat();
-        let is_intact = crc32c(0, &with_this_version) == read_u32(header, 32);
-        // A damaged version leaves the rest intact. Another version need not have this checksum.
-        if version > VERSION && !is_intact {
+        if !bytes.starts_with(MAGIC) {
+            return Err(HeaderError::Damaged("it does not start like a segment"));
+        }
+        let header = SegmentHeader {
+            number: read_u32(bytes, 12),
+            store: u64::from(read_u32(bytes, 20)) << 32 | u64::from(read_u32(bytes, 16)),
+            previous_len: read_u32(bytes, 24),
+            salt: read_u32(bytes, 28),
+        };
+        let (version, intact) = (read_u32(bytes, 8), header.encode());
+        // A damaged version leaves the checksum intact. Another version need not have this one.
+        if version > VERSION && bytes[32..] != intact[32..] {
             return Err(HeaderError::Version(version));
         }
-        if version != VERSION || !is_intact {
+        if bytes != intact {
             return Err(HeaderError::Damaged("the checksum of the header does not match"));
         }
-        Ok(SegmentHeader {
-            number: read_u32(header, 12),
-            store: u64::from(read_u32(header, 20)) << 32 | u64::from(read_u32(header, 16)),
-            previous_len: read_u32(header, 24),
-            salt: read_u32(header, 28),
-        })
+        Ok(header)
     }
 }
 
@@ -167,31 +151,14 @@ pub(super) enum Kind {
     Cleaned = 4,
 }
 
-impl Kind {
-    /// The kind with this number.
-    fn from_u8(number: u8) -> Option<Kind> {
-        match number {
-            1 => Some(Kind::Set),
-            2 => Some(Kind::Remove),
-            3 => Some(Kind::Checkpoint),
-            4 => Some(Kind::Cleaned),
-            _ => None,
-        }
-    }
-}
-
 /// The header of a record. Its checksum matched, so its lengths can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordHeader {
-    /// What the record does.
     pub(super) kind: Kind,
     /// Whether everything before the record is on disk.
     pub(super) synced: bool,
-    /// Length of the key in bytes.
     pub(super) key_len: usize,
-    /// Length of the value in bytes.
-    pub(super) value_len: usize,
-    /// Checksum of key and value.
+    value_len: usize,
     body_crc: u32,
 }
 
@@ -203,9 +170,18 @@ impl RecordHeader {
             return Err(BAD_HEADER);
         }
         let value_len = read_u32(header, 12) as usize;
-        let kind = Kind::from_u8(header[8] & !SYNCED);
+        let kind = match header[8] & !SYNCED {
+            1 => Kind::Set,
+            2 => Kind::Remove,
+            3 => Kind::Checkpoint,
+            4 => Kind::Cleaned,
+            _ => return Err(UNKNOWN),
+        };
+        if value_len > VALUE_BYTES_MAX {
+            return Err(UNKNOWN);
+        }
         Ok(RecordHeader {
-            kind: kind.filter(|_| value_len <= VALUE_BYTES_MAX).ok_or(UNKNOWN)?,
+            kind,
             synced: header[8] & SYNCED != 0,
             // The length has 3 bytes; the kind before it is shifted out.
             key_len: (read_u32(header, 8) >> 8) as usize,
@@ -233,13 +209,10 @@ impl RecordHeader {
 /// A record, decoded. It borrows the bytes that it was decoded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
-    /// What it does.
     pub(super) kind: Kind,
     /// Whether everything before it is on disk.
     pub(super) synced: bool,
-    /// The key.
     pub(super) key: &'a [u8],
-    /// The value.
     pub(super) value: &'a [u8],
 }
 
@@ -247,6 +220,18 @@ impl<'a> Record<'a> {
     /// Decodes the record at the start of `bytes`.
     pub(super) fn decode(bytes: &'a [u8], salt: u32) -> Result<Record<'a>, Damage> {
         RecordHeader::decode(bytes, salt)?.record(bytes, salt)
+    }
+
+    /// Appends the record to `out`. Key and value are within their limits.
+    pub(super) fn encode(&self, out: &mut Vec<u8>, salt: u32) {
+        let body_crc = crc32c(crc32c(salt, self.key), self.value);
+        let kind = u32::from(self.kind as u8 | if self.synced { SYNCED } else { 0 });
+        let fields = [body_crc, kind | (self.key.len() as u32) << 8, self.value.len() as u32];
+        let fields = fields.map(u32::to_le_bytes);
+        out.extend_from_slice(&crc32c(salt, fields.as_flattened()).to_le_bytes());
+        out.extend_from_slice(fields.as_flattened());
+        out.extend_from_slice(self.key);
+        out.extend_from_slice(self.value);
     }
 
     /// Bytes of the whole record.
@@ -280,30 +265,9 @@ const BAD_HEADER: Damage = "the header checksum of a record does not match";
 const BAD_BODY: Damage = "the body checksum of a record does not match";
 const UNKNOWN: Damage = "a record is of no known kind, or longer than the limit";
 
-/// Appends a record to `out`. Key and value are within their limits.
-pub(super) fn encode(
-    out: &mut Vec<u8>,
-    salt: u32,
-    kind: Kind,
-    synced: bool,
-    key: &[u8],
-    value: &[u8],
-) {
-    let body_crc = crc32c(crc32c(salt, key), value);
-    let kind = u32::from(kind as u8 | if synced { SYNCED } else { 0 });
-    let fields = [body_crc, kind | (key.len() as u32) << 8, value.len() as u32];
-    let fields = fields.map(u32::to_le_bytes);
-    out.extend_from_slice(&crc32c(salt, fields.as_flattened()).to_le_bytes());
-    out.extend_from_slice(fields.as_flattened());
-    out.extend_from_slice(key);
-    out.extend_from_slice(value);
-}
-
 /// The number at `at`. The caller has checked that the bytes reach that far.
 fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(number)
+    u32::from_le_bytes(bytes[at..].as_chunks().0[0])
 }
 
 #[cfg(test)]

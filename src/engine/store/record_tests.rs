@@ -4,7 +4,7 @@ use super::*;
 
 fn encoded(salt: u32, kind: Kind, synced: bool, key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(&mut out, salt, kind, synced, key, value);
+    Record { kind, synced, key, value }.encode(&mut out, salt);
     out
 }
 
