@@ -80,7 +80,7 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
         }
     }
 
-    /// Serves until a client or the stop pipe asks for shutdown.
+    /// Serves until a client or `stop` asks for shutdown.
     pub(super) fn run(mut self) -> Result<()> {
         while self.run_once().inspect_err(|e| {
             error!("the server stops without replying: {}", e.chain().join(": "));

@@ -1,4 +1,4 @@
-//! The stop pipe. Signals are tested with the real binary (`tests/`).
+//! The pair of sockets. Signals are tested with the real binary (`tests/`).
 
 use super::*;
 
