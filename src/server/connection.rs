@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use super::ServerOptions;
 use super::execute::{Action, Executor, UNAUTHENTICATED_BYTES_MAX};
-use super::input::{Input, Line, Position};
+use super::input::{Input, Line};
 use crate::engine::KvsEngine;
 use crate::poll::PollFd;
 use crate::protocol::{LineEnding, Reply, Request, encode_reply};
@@ -154,10 +154,10 @@ impl<S: Socket> Connection<S> {
             let count = if self.is_authenticated { GROUP_LINES_MAX } else { 1 };
             let lines = input.next_lines(count, self.limit(self.options.line_bytes_max));
             if let Some(rest) = self.execute_lines(lines, executor) {
-                input.position = rest;
+                input.rewind(rest);
             }
         }
-        input.discard_consumed();
+        input.discard_consumed(self.limit(self.options.line_bytes_max));
         let is_over = input.is_ended && !input.is_pending();
         self.input = input;
         if is_over || self.state != Open {
@@ -170,7 +170,7 @@ impl<S: Socket> Connection<S> {
         &mut self,
         lines: Vec<Line<'_>>,
         executor: &mut Executor<E>,
-    ) -> Option<Position> {
+    ) -> Option<usize> {
         // A single line gains nothing from prefetching.
         if lines.len() > 1 {
             let keys = lines.iter().filter_map(|line| match &line.request {
