@@ -14,7 +14,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::connection::ConnectionState::{self, Closed, Lingering};
+use super::connection::ConnectionState::{Closed, Lingering};
 use crate::error::{KvsError, Result};
 use crate::logger::{Level, write_limited};
 use crate::poll::{self, PollFd};
@@ -102,9 +102,9 @@ impl Clients {
         self.active.iter().for_each(|index| visit(&mut self.all[*index]));
     }
 
-    /// Removes the clients for which `stays` is false.
-    pub(super) fn retain(&mut self, stays: impl Fn(ConnectionState) -> bool) {
-        for client in self.all.extract_if(.., |client| !stays(client.state)) {
+    /// Removes the clients that are closed.
+    pub(super) fn remove_closed(&mut self) {
+        for client in self.all.extract_if(.., |client| client.state == Closed) {
             write_limited(Level::Debug, format_args!("{}: disconnected", client.peer));
         }
         // The indexes have changed. The next poll, of all clients, updates them.

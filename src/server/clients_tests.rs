@@ -84,9 +84,8 @@ fn a_removed_client_leaves_the_others_polled() {
     let (mut clients, _peers) = clients(3);
     clients.age(1);
     clients.poll_all();
-    clients.all[0].close();
-    clients.all[0].send(Instant::now());
-    clients.retain(|state| state == ConnectionState::Open);
+    clients.all[0].state = Closed;
+    clients.remove_closed();
     assert_eq!((clients.len(), clients.served_count()), (2, 2));
     assert_eq!(clients.poll_all(), [1], "the indexes are those of the clients that are left");
 }

@@ -29,8 +29,8 @@ use crate::protocol::{LineEnding, Reply, Request, encode_reply};
 
 /// How long a connection lingers: some round trips of a slow network.
 const LINGER_TIME: Duration = Duration::from_secs(2);
-/// How many bytes it drops meanwhile: more than can be in transit.
-const LINGER_BYTES: usize = 4 << 20;
+/// How many bytes are dropped at shutdown: more than a socket's buffers hold.
+const DROPPED_BYTES_MAX: u64 = 4 << 20;
 /// Lines that are decoded together, so that the engine looks up their keys together.
 const GROUP_LINES_MAX: usize = 32;
 
@@ -55,7 +55,7 @@ pub(super) enum ConnectionState {
     /// Waits for the reply to `SHUTDOWN`, which will end like this.
     AwaitingShutdown(LineEnding),
     /// Everything is sent. Input is dropped until the client closes.
-    Lingering { until: Instant, bytes_left: usize },
+    Lingering { until: Instant },
     /// To be removed.
     Closed,
 }
@@ -121,23 +121,13 @@ impl<S: Socket> Connection<S> {
             return;
         }
         let len = buffer.len().min(self.limit(self.read_bytes_left));
-        match self.socket.read(&mut buffer[..len]) {
-            Ok(count) => self.receive(&buffer[..count]),
-            Err(e) if is_transient(&e) => {}
-            Err(_) => self.state = Closed,
-        }
-    }
-
-    /// Takes in what was read. Nothing means that the input has ended.
-    fn receive(&mut self, bytes: &[u8]) {
-        match &mut self.state {
-            Lingering { bytes_left, .. } if (1..=*bytes_left).contains(&bytes.len()) => {
-                *bytes_left -= bytes.len();
-            }
-            Lingering { .. } => self.state = Closed,
-            _ => {
-                self.read_bytes_left -= bytes.len();
-                self.input.append(bytes);
+        match (self.socket.read(&mut buffer[..len]), self.state) {
+            (Err(e), _) if is_transient(&e) => {}
+            (Err(_), _) | (Ok(0), Lingering { .. }) => self.state = Closed,
+            (Ok(_), Lingering { .. }) => {}
+            (Ok(count), _) => {
+                self.read_bytes_left -= count;
+                self.input.append(&buffer[..count]);
             }
         }
     }
@@ -207,8 +197,7 @@ impl<S: Socket> Connection<S> {
         }
         if self.state == Closing && self.unsent() == 0 {
             let is_over = self.input.is_ended || self.socket.close_output().is_err();
-            let lingering = Lingering { until: now + LINGER_TIME, bytes_left: LINGER_BYTES };
-            self.state = if is_over { Closed } else { lingering };
+            self.state = if is_over { Closed } else { Lingering { until: now + LINGER_TIME } };
         }
     }
 
@@ -243,12 +232,11 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Drops the input that has arrived, and closes a lingering connection.
-    pub(super) fn stop_lingering(&mut self, buffer: &mut [u8]) {
-        while let Lingering { .. } = self.state {
-            match self.socket.read(buffer) {
-                Ok(count) => self.receive(&buffer[..count]),
-                Err(_) => self.state = Closed,
-            }
+    pub(super) fn stop_lingering(&mut self) {
+        if let Lingering { .. } = self.state {
+            // It ends with an error when nothing more has arrived.
+            let _ = io::copy(&mut (&mut self.socket).take(DROPPED_BYTES_MAX), &mut io::sink());
+            self.state = Closed;
         }
     }
 
@@ -256,7 +244,7 @@ impl<S: Socket> Connection<S> {
     /// ready longer ago than `active_time`. Then it frees unused memory. Closes a
     /// connection that has lingered long enough.
     pub(super) fn stay_active(&mut self, now: Instant, active_time: Duration) -> bool {
-        if matches!(self.state, Lingering { until, .. } if until <= now) {
+        if matches!(self.state, Lingering { until } if until <= now) {
             self.state = Closed;
         }
         let is_busy = self.can_execute() || matches!(self.state, Lingering { .. } | Closed);

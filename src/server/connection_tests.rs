@@ -168,25 +168,12 @@ fn the_last_reply_survives_unread_input() {
         let sent = run(&mut connection);
         assert_eq!(sent.lines().count(), 1, "{sent}");
         assert!(connection.socket.output_is_closed);
-        let Lingering { until, .. } = connection.state else { panic!("{last}") };
+        let Lingering { until } = connection.state else { panic!("{last}") };
         let before = until - Duration::from_nanos(1);
         assert!(connection.stay_active(before, Duration::ZERO) && connection.wants_read());
         connection.stay_active(until, Duration::ZERO);
         assert_eq!(connection.state, Closed);
     }
-}
-
-#[test]
-fn lingering_is_limited_in_bytes() {
-    let mut connection = connection(&[b"QUIT\n"], false);
-    run(&mut connection);
-    for _ in 0..=LINGER_BYTES / 1_000 {
-        assert!(matches!(connection.state, Lingering { .. }));
-        connection.socket.chunks.push_back(vec![0; 1_000]);
-        connection.note_ready(true, false, Instant::now());
-        connection.read(&mut [0; 1_000]);
-    }
-    assert_eq!(connection.state, Closed);
 }
 
 #[test]
@@ -263,7 +250,7 @@ fn shutdown_is_answered_last_and_ends_as_asked() {
     assert_eq!(connection.state, AwaitingShutdown(LineEnding::CrLf));
     connection.close_with(&Reply::Ok, LineEnding::CrLf);
     connection.send(Instant::now());
-    connection.stop_lingering(&mut [0; 1_000]);
+    connection.stop_lingering();
     assert_eq!(connection.state, Closed);
     assert_eq!(connection.socket.sent, b"PONG\nOK\r\n");
 }

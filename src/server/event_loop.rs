@@ -85,7 +85,7 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
         while self.run_once().inspect_err(|e| {
             error!("the server stops without replying: {}", e.chain().join(": "));
         })? {}
-        shut_down(self.executor.engine, self.listener, self.clients, &mut self.buffer)
+        shut_down(self.executor.engine, self.listener, self.clients)
     }
 
     /// One iteration. Returns whether another one follows.
@@ -181,7 +181,7 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
             continues &= !matches!(client.state, AwaitingShutdown(_));
         });
         if is_any_closed {
-            self.clients.retain(|state| state != Closed);
+            self.clients.remove_closed();
             // A descriptor is free again.
             self.listener.paused_until = None;
         }

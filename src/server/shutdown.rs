@@ -129,12 +129,11 @@ pub(super) fn shut_down<E: KvsEngine + ?Sized>(
     engine: Box<E>,
     listener: Listener,
     mut clients: Clients,
-    buffer: &mut [u8],
 ) -> Result<()> {
     let synced = engine.sync();
+    let deadline = Instant::now() + SEND_TIME;
     clients.iter_mut().for_each(|client| client.close());
-    send_all(&mut clients, buffer)?;
-    clients.retain(|state| matches!(state, AwaitingShutdown(_)));
+    send_all(&mut clients, deadline)?;
     drop((listener, engine));
     let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
     for client in clients.iter_mut() {
@@ -142,20 +141,19 @@ pub(super) fn shut_down<E: KvsEngine + ?Sized>(
             client.close_with(&reply, ending);
         }
     }
-    send_all(&mut clients, buffer)?;
+    send_all(&mut clients, deadline)?;
     synced
 }
 
-/// Sends all replies, and closes the connections that are closing, for at most
-/// [`SEND_TIME`].
-fn send_all(clients: &mut Clients, buffer: &mut [u8]) -> Result<()> {
-    let deadline = Instant::now() + SEND_TIME;
+/// Sends all replies, and closes the connections that are closing. Clients that do not
+/// read theirs are waited for until `deadline`.
+fn send_all(clients: &mut Clients, deadline: Instant) -> Result<()> {
     loop {
         let now = Instant::now();
         let mut is_sent = true;
         for client in clients.iter_mut() {
             client.send(now);
-            client.stop_lingering(buffer);
+            client.stop_lingering();
             is_sent &= !client.wants_write();
         }
         let left = deadline.saturating_duration_since(now);
