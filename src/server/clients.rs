@@ -31,8 +31,8 @@ pub(super) type Client = Connection<TcpStream>;
 #[derive(Debug)]
 pub(super) struct Clients {
     all: Vec<Client>,
-    /// Indexes in `all` of the active ones.
-    active: Vec<usize>,
+    /// Number of active clients. They come first in `all`.
+    active_count: usize,
     /// The argument of the last poll.
     fds: Vec<PollFd>,
     last_full_poll: Instant,
@@ -40,79 +40,73 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new() -> Clients {
-        let (all, active, fds) = Default::default();
-        Clients { all, active, fds, last_full_poll: Instant::now() }
+        let last_full_poll = Instant::now();
+        Clients { all: Vec::new(), active_count: 0, fds: Vec::new(), last_full_poll }
     }
 
     /// Adds a client, which is active.
     pub(super) fn add(&mut self, client: Client) {
-        self.active.push(self.all.len());
         self.all.push(client);
+        self.activate(self.all.len() - 1);
     }
 
-    /// Waits until a client or one of `fixed` is ready, at most for `timeout`. It
+    /// Moves the idle client at `index` to the end of the active ones.
+    fn activate(&mut self, index: usize) {
+        self.all.swap(index, self.active_count);
+        self.active_count += 1;
+    }
+
+    /// Waits until a client or one of `others` is ready, at most for `timeout`. It
     /// may return earlier, with nothing ready.
-    pub(super) fn poll(
-        &mut self,
-        fixed: [PollFd; 2],
-        timeout: Option<Duration>,
-    ) -> Result<[PollFd; 2]> {
-        let can_skip_idle = !self.active.is_empty() && self.active.len() < self.all.len();
-        let limit = match can_skip_idle {
-            true => Some(FULL_POLL_INTERVAL.saturating_sub(self.last_full_poll.elapsed())),
-            // An active client becomes idle, and frees memory, without being ready.
-            false => (!self.active.is_empty()).then_some(ACTIVE_TIME),
-        };
-        let is_full = !can_skip_idle || limit == Some(Duration::ZERO);
+    pub(super) fn poll(&mut self, others: &mut [PollFd], timeout: Option<Duration>) -> Result<()> {
+        let until_full = FULL_POLL_INTERVAL.saturating_sub(self.last_full_poll.elapsed());
+        let limit = (self.active_count > 0).then_some(until_full);
+        let is_full = limit.is_none_or(|limit| limit.is_zero());
         if is_full {
-            self.activate_all();
+            self.active_count = self.all.len();
         }
-        let fixed = self.poll_active(fixed, timeout.into_iter().chain(limit).min())?;
-        if is_full {
-            self.last_full_poll = Instant::now();
-            let (all, now) = (&mut self.all, self.last_full_poll);
-            self.active.retain(|index| all[*index].stay_active(now, ACTIVE_TIME));
-        }
-        Ok(fixed)
-    }
-
-    /// Polls the active clients only.
-    pub(super) fn poll_active(
-        &mut self,
-        fixed: [PollFd; 2],
-        timeout: Option<Duration>,
-    ) -> Result<[PollFd; 2]> {
         self.fds.clear();
-        self.fds.extend(fixed);
-        self.fds.extend(self.active.iter().map(|index| self.all[*index].poll_fd()));
+        self.fds.extend_from_slice(others);
+        self.fds.extend(self.all[..self.active_count].iter().map(Client::poll_fd));
+        let timeout = timeout.into_iter().chain(limit).min();
         poll::wait(&mut self.fds, timeout).map_err(KvsError::io("cannot poll"))?;
         let now = Instant::now();
-        for (fd, index) in self.fds[fixed.len()..].iter().zip(&self.active) {
-            self.all[*index].note_ready(fd.is_readable(), fd.is_writable(), now);
+        let (found, fds) = self.fds.split_at(others.len());
+        others.copy_from_slice(found);
+        for (client, fd) in self.all.iter_mut().zip(fds) {
+            client.note_ready(fd.is_readable(), fd.is_writable(), now);
         }
-        Ok([self.fds[0], self.fds[1]])
+        if is_full {
+            self.note_full_poll(now);
+        }
+        Ok(())
     }
 
-    fn activate_all(&mut self) {
-        self.active.clear();
-        self.active.extend(0..self.all.len());
-    }
-
-    pub(super) fn for_each_active(&mut self, mut visit: impl FnMut(&mut Client)) {
-        self.active.iter().for_each(|index| visit(&mut self.all[*index]));
+    /// Finds out which clients are active after a poll of all.
+    fn note_full_poll(&mut self, now: Instant) {
+        (self.last_full_poll, self.active_count) = (now, 0);
+        for index in 0..self.all.len() {
+            if self.all[index].stay_active(now, ACTIVE_TIME) {
+                self.activate(index);
+            }
+        }
     }
 
     /// Removes the clients that are closed.
     pub(super) fn remove_closed(&mut self) {
-        for client in self.all.extract_if(.., |client| client.state == Closed) {
+        // None of them is idle.
+        for client in self.all.extract_if(..self.active_count, |it| it.state == Closed) {
             write_limited(Level::Debug, format_args!("{}: disconnected", client.peer));
+            self.active_count -= 1;
         }
-        // The indexes have changed. The next poll, of all clients, updates them.
-        self.activate_all();
     }
 
-    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Client> {
-        self.all.iter_mut()
+    pub(super) fn active(&mut self) -> &mut [Client] {
+        &mut self.all[..self.active_count]
+    }
+
+    pub(super) fn all(&mut self) -> &mut [Client] {
+        &mut self.all
     }
 
     /// Number of connections, with those that are only closed in order.

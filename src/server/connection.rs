@@ -247,8 +247,10 @@ impl<S: Socket> Connection<S> {
         if matches!(self.state, Lingering { until } if until <= now) {
             self.state = Closed;
         }
-        let is_busy = self.can_execute() || matches!(self.state, Lingering { .. } | Closed);
-        let is_active = is_busy || now.duration_since(self.last_ready) < active_time;
+        let can_send = self.unsent() > 0 && !self.is_blocked;
+        let is_busy = can_send || matches!(self.state, Lingering { .. } | Closed);
+        let was_ready = now.duration_since(self.last_ready) < active_time;
+        let is_active = is_busy || was_ready || self.can_execute();
         if !is_active {
             self.input.free_unused();
             self.output.shrink_to_fit();

@@ -27,7 +27,6 @@ use super::{Fsync, ServerOptions};
 use crate::engine::KvsEngine;
 use crate::error::Result;
 use crate::logger::error;
-use crate::poll::PollFd;
 
 /// Maximum age of an unsynced write under `everysec`, and time from the last write
 /// to the last step of housekeeping.
@@ -90,9 +89,9 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
 
     /// One iteration. Returns whether another one follows.
     fn run_once(&mut self) -> Result<bool> {
-        let fixed = [self.stop.poll_fd(), self.listener.poll_fd(self.clients.len())];
-        let timeout = self.timeout();
-        let [stop, listener] = self.clients.poll(fixed, timeout)?;
+        let mut fds = [self.stop.poll_fd(), self.listener.poll_fd(self.clients.len())];
+        self.clients.poll(&mut fds, self.timeout())?;
+        let [stop, listener] = fds;
         if stop.is_readable() {
             return Ok(false);
         }
@@ -124,16 +123,16 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
         self.executor.counters.clients = self.clients.len() as u64;
         for _ in 0..ROUNDS_MAX {
             let executed = self.executor.counters.requests;
-            self.clients.for_each_active(|client| {
+            for client in self.clients.active() {
                 client.read(&mut self.buffer);
                 client.execute(&mut self.executor);
-            });
+            }
             let waits_for_fsync = self.executor.needs_commit && self.fsync == Fsync::Always;
             if self.executor.counters.requests == executed || !waits_for_fsync {
                 break;
             }
             // Requests that have arrived meanwhile share the fsync.
-            self.clients.poll_active([PollFd::none(); 2], Some(Duration::ZERO))?;
+            self.clients.poll(&mut [], Some(Duration::ZERO))?;
         }
         let counters = &mut self.executor.counters;
         counters.iterations += u64::from(counters.requests > before);
@@ -174,12 +173,12 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
     fn send(&mut self, now: Instant) -> bool {
         let (mut is_any_closed, mut continues) = (false, true);
         self.has_more = false;
-        self.clients.for_each_active(|client| {
+        for client in self.clients.active() {
             client.send(now);
             self.has_more |= client.can_execute();
             is_any_closed |= client.state == Closed;
             continues &= !matches!(client.state, AwaitingShutdown(_));
-        });
+        }
         if is_any_closed {
             self.clients.remove_closed();
             // A descriptor is free again.

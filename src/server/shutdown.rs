@@ -75,7 +75,8 @@ impl Stop {
 
     /// What to poll.
     pub(super) fn poll_fd(&self) -> PollFd {
-        self.socket.as_ref().map_or(PollFd::none(), |it| PollFd::new(it.as_raw_fd(), true, false))
+        // `poll` ignores -1.
+        PollFd::new(self.socket.as_ref().map_or(-1, UnixStream::as_raw_fd), true, false)
     }
 }
 
@@ -132,11 +133,11 @@ pub(super) fn shut_down<E: KvsEngine + ?Sized>(
 ) -> Result<()> {
     let synced = engine.sync();
     let deadline = Instant::now() + SEND_TIME;
-    clients.iter_mut().for_each(|client| client.close());
+    clients.all().iter_mut().for_each(|client| client.close());
     send_all(&mut clients, deadline)?;
     drop((listener, engine));
     let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
-    for client in clients.iter_mut() {
+    for client in clients.all() {
         if let AwaitingShutdown(ending) = client.state {
             client.close_with(&reply, ending);
         }
@@ -151,7 +152,7 @@ fn send_all(clients: &mut Clients, deadline: Instant) -> Result<()> {
     loop {
         let now = Instant::now();
         let mut is_sent = true;
-        for client in clients.iter_mut() {
+        for client in clients.all() {
             client.send(now);
             client.stop_lingering();
             is_sent &= !client.wants_write();
@@ -160,7 +161,7 @@ fn send_all(clients: &mut Clients, deadline: Instant) -> Result<()> {
         if is_sent || left.is_zero() {
             return Ok(());
         }
-        clients.poll([PollFd::none(); 2], Some(left))?;
+        clients.poll(&mut [], Some(left))?;
     }
 }
 
