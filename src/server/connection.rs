@@ -17,7 +17,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
@@ -67,7 +67,7 @@ use ConnectionState::{AwaitingShutdown, Closed, Closing, Lingering, Open};
 pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) peer: SocketAddr,
-    options: Rc<ServerOptions>,
+    options: Arc<ServerOptions>,
     input: Input,
     /// Encoded replies, of which the first `sent` bytes were sent.
     output: Vec<u8>,
@@ -88,7 +88,7 @@ pub(super) struct Connection<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(socket: S, peer: SocketAddr, options: &Rc<ServerOptions>) -> Connection<S> {
+    pub(super) fn new(socket: S, peer: SocketAddr, options: &Arc<ServerOptions>) -> Connection<S> {
         Connection {
             socket,
             peer,
@@ -102,7 +102,7 @@ impl<S: Socket> Connection<S> {
             has_scanned: false,
             is_authenticated: options.secret.is_none(),
             state: Open,
-            options: Rc::clone(options),
+            options: Arc::clone(options),
         }
     }
 

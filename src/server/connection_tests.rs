@@ -65,7 +65,7 @@ fn options() -> ServerOptions {
 fn connection_with(options: ServerOptions, chunks: &[&[u8]], ends: bool) -> Connection<Script> {
     let chunks = chunks.iter().map(|chunk| chunk.to_vec()).collect();
     let script = Script { chunks, ends, ..Script::default() };
-    Connection::new(script, ([127, 0, 0, 1], 1).into(), &Rc::new(options))
+    Connection::new(script, ([127, 0, 0, 1], 1).into(), &Arc::new(options))
 }
 
 fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {

@@ -14,19 +14,12 @@
 //! record that everything is on disk. Then an idle server is woken once a minute, in
 //! case an error has kept the engine from its work (`an_idle_server_is_seldom_woken`).
 
-use std::net::TcpListener;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::clients::Clients;
 use super::connection::ConnectionState::{AwaitingShutdown, Closed};
-use super::execute::Executor;
-use super::listener::Listener;
-use super::shutdown::{Stop, shut_down};
-use super::{Fsync, ServerOptions};
+use super::{Fsync, KvsServer, Stop};
 use crate::engine::KvsEngine;
 use crate::error::Result;
-use crate::logger::error;
 
 /// Maximum age of an unsynced write under `everysec`, and time from the last write
 /// to the last step of housekeeping.
@@ -39,57 +32,10 @@ const STEP_PAUSE: Duration = Duration::from_millis(1);
 /// Pause between two steps while the server is idle.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
 
-/// A running server.
-pub(super) struct EventLoop<E: ?Sized> {
-    stop: Stop,
-    listener: Listener,
-    clients: Clients,
-    fsync: Fsync,
-    /// When `everysec` syncs.
-    sync_at: Option<Instant>,
-    /// When the next step of housekeeping is due.
-    maintain_at: Instant,
-    last_write: Instant,
-    /// All clients are read into this buffer.
-    buffer: Vec<u8>,
-    /// Whether a connection can execute more lines without a poll.
-    has_more: bool,
-    executor: Executor<E>,
-}
-
-impl<E: KvsEngine + ?Sized> EventLoop<E> {
-    pub(super) fn new(
-        listener: TcpListener,
-        engine: Box<E>,
-        options: ServerOptions,
-        stop: Stop,
-    ) -> EventLoop<E> {
-        let (options, now) = (Rc::new(options), Instant::now());
-        EventLoop {
-            stop,
-            listener: Listener::new(listener, &options),
-            clients: Clients::new(),
-            fsync: options.fsync,
-            sync_at: None,
-            maintain_at: now,
-            last_write: now,
-            buffer: vec![0; options.read_bytes_max],
-            has_more: false,
-            executor: Executor::new(engine, &options),
-        }
-    }
-
-    /// Serves until a client or `stop` asks for shutdown.
-    pub(super) fn run(mut self) -> Result<()> {
-        while self.run_once().inspect_err(|e| {
-            error!("the server stops without replying: {}", e.chain().join(": "));
-        })? {}
-        shut_down(self.executor.engine, self.listener, self.clients)
-    }
-
+impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// One iteration. Returns whether another one follows.
-    fn run_once(&mut self) -> Result<bool> {
-        let mut fds = [self.stop.poll_fd(), self.listener.poll_fd(self.clients.len())];
+    pub(super) fn run_once(&mut self, stop: &Stop) -> Result<bool> {
+        let mut fds = [stop.poll_fd(), self.listener.poll_fd(self.clients.len())];
         self.clients.poll(&mut fds, self.timeout())?;
         let [stop, listener] = fds;
         if stop.is_readable() {
@@ -127,7 +73,8 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
                 client.read(&mut self.buffer);
                 client.execute(&mut self.executor);
             }
-            let waits_for_fsync = self.executor.needs_commit && self.fsync == Fsync::Always;
+            let fsyncs = self.executor.options.fsync == Fsync::Always;
+            let waits_for_fsync = self.executor.needs_commit && fsyncs;
             if self.executor.counters.requests == executed || !waits_for_fsync {
                 break;
             }
@@ -143,11 +90,10 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
     fn commit(&mut self, now: Instant) -> Result<()> {
         self.executor.counters.commits += 1;
         (self.last_write, self.maintain_at) = (now, now);
-        if self.fsync == Fsync::Always {
-            return self.executor.engine.sync();
-        }
-        if self.fsync == Fsync::EverySec {
-            self.sync_at.get_or_insert(now + SECOND);
+        match self.executor.options.fsync {
+            Fsync::Always => return self.executor.engine.sync(),
+            Fsync::EverySec => _ = self.sync_at.get_or_insert(now + SECOND),
+            Fsync::Never => {}
         }
         self.executor.engine.flush()
     }

@@ -1,22 +1,21 @@
 //! Single iterations, with clients of the test's.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
-use super::super::Fsync;
 use super::*;
+use crate::ServerOptions;
 use crate::server::testing::{Controls, MemoryEngine};
 
 /// A server that runs an iteration when told to, and this many clients.
-fn event_loop(options: ServerOptions, count: usize) -> (EventLoop<MemoryEngine>, Vec<TcpStream>) {
+fn event_loop(options: ServerOptions, count: usize) -> (KvsServer<MemoryEngine>, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut event_loop = EventLoop::new(listener, Box::default(), options, Stop::never());
+    let mut event_loop = KvsServer::new(listener, Box::default(), options).unwrap();
+    let address = event_loop.local_addr();
     let clients = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
     while event_loop.clients.len() < count {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
     (event_loop, clients)
 }
@@ -34,7 +33,7 @@ fn requests_that_arrive_meanwhile_share_a_commit() {
         event_loop.buffer.truncate(8);
         clients[0].write_all(&line.repeat(4)).unwrap();
         while event_loop.executor.counters.requests < 4 {
-            event_loop.run_once().unwrap();
+            event_loop.run_once(&Stop::never()).unwrap();
         }
         let counters = &event_loop.executor.counters;
         assert_eq!((counters.iterations, counters.commits), (iterations, commits), "{fsync:?}");
@@ -47,7 +46,7 @@ fn an_iteration_ends_while_requests_arrive() {
     event_loop.buffer.truncate(8);
     clients[0].write_all(&b"SET a 1\n".repeat(1_000)).unwrap();
     while event_loop.executor.counters.requests == 0 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
     assert!(event_loop.executor.counters.requests <= u64::from(ROUNDS_MAX));
 }
@@ -56,11 +55,11 @@ fn an_iteration_ends_while_requests_arrive() {
 fn a_departure_ends_the_pause_of_the_listener() {
     let (mut event_loop, clients) = event_loop(ServerOptions::default(), 1);
     event_loop.listener.paused_until = Some(Instant::now() + IDLE_PAUSE);
-    event_loop.run_once().unwrap();
+    event_loop.run_once(&Stop::never()).unwrap();
     assert!(event_loop.listener.paused_until.is_some());
     drop(clients);
     while event_loop.clients.len() > 0 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
     assert!(event_loop.listener.paused_until.is_none());
 }
@@ -72,10 +71,10 @@ fn what_was_read_is_executed_without_a_wait() {
     let (mut event_loop, mut clients) = event_loop(options, 1);
     clients[0].write_all(b"PING\nPING\n").unwrap();
     while event_loop.executor.counters.requests < 1 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
     assert_eq!(event_loop.timeout(), Some(Duration::ZERO));
-    event_loop.run_once().unwrap();
+    event_loop.run_once(&Stop::never()).unwrap();
     assert_eq!(event_loop.executor.counters.requests, 2);
     assert_ne!(event_loop.timeout(), Some(Duration::ZERO));
 }
@@ -85,7 +84,7 @@ fn a_failed_request_is_followed_by_a_commit() {
     let (mut event_loop, mut clients) = event_loop(ServerOptions::default(), 1);
     clients[0].write_all(b"SET full 1\n").unwrap();
     while event_loop.executor.counters.requests < 1 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
     assert_eq!(Controls::count(&event_loop.executor.engine.controls.syncs), 1);
 }
@@ -98,19 +97,19 @@ fn departures_are_counted() {
     assert_eq!((counters.clients_accepted, counters.clients_refused), (1, 2));
     drop(clients);
     while event_loop.executor.counters.clients > 0 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
 }
 
 /// The calls of the engine so far: flushes, syncs, background syncs, maintains.
-fn calls(event_loop: &EventLoop<MemoryEngine>) -> [usize; 4] {
+fn calls(event_loop: &KvsServer<MemoryEngine>) -> [usize; 4] {
     let controls = &event_loop.executor.engine.controls;
     [&controls.flushes, &controls.syncs, &controls.background_syncs, &controls.maintains]
         .map(|counter| Controls::count(counter))
 }
 
 /// Runs what is due until the server is idle; returns the times from `start` on.
-fn run_all(event_loop: &mut EventLoop<MemoryEngine>, start: Instant) -> Vec<Duration> {
+fn run_all(event_loop: &mut KvsServer<MemoryEngine>, start: Instant) -> Vec<Duration> {
     let mut times = Vec::new();
     loop {
         let due = event_loop.sync_at.into_iter().fold(event_loop.maintain_at, Instant::min);
@@ -123,7 +122,7 @@ fn run_all(event_loop: &mut EventLoop<MemoryEngine>, start: Instant) -> Vec<Dura
 }
 
 /// A server without clients that fsyncs by this policy.
-fn lonely(fsync: Fsync) -> EventLoop<MemoryEngine> {
+fn lonely(fsync: Fsync) -> KvsServer<MemoryEngine> {
     event_loop(ServerOptions { fsync, ..ServerOptions::default() }, 0).0
 }
 

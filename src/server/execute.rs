@@ -6,7 +6,7 @@
 use std::fmt;
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::ServerOptions;
@@ -67,8 +67,9 @@ pub(super) enum Action {
 }
 
 /// Executes requests.
+#[derive(Debug)]
 pub(super) struct Executor<E: ?Sized> {
-    options: Rc<ServerOptions>,
+    pub(super) options: Arc<ServerOptions>,
     started: Instant,
     pub(super) counters: Counters,
     /// Whether the iteration must be committed: the engine accepted a write, or failed.
@@ -78,9 +79,9 @@ pub(super) struct Executor<E: ?Sized> {
 }
 
 impl<E: KvsEngine + ?Sized> Executor<E> {
-    pub(super) fn new(engine: Box<E>, options: &Rc<ServerOptions>) -> Executor<E> {
+    pub(super) fn new(engine: Box<E>, options: &Arc<ServerOptions>) -> Executor<E> {
         Executor {
-            options: Rc::clone(options),
+            options: Arc::clone(options),
             started: Instant::now(),
             counters: Counters::default(),
             needs_commit: false,

@@ -21,7 +21,7 @@ fn reply(executor: &mut Executor<MemoryEngine>, line: &str) -> Reply {
 
 /// An executor with an empty engine.
 fn executor(options: ServerOptions) -> Executor<MemoryEngine> {
-    Executor::new(Box::default(), &Rc::new(options))
+    Executor::new(Box::default(), &Arc::new(options))
 }
 
 #[test]

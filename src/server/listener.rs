@@ -9,7 +9,7 @@ use std::ffi::c_int;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
@@ -46,15 +46,15 @@ const SHORTAGES: [i32; 4] = [12, 23, 24, if IS_LINUX { 105 } else { 55 }];
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: TcpListener,
-    options: Rc<ServerOptions>,
+    options: Arc<ServerOptions>,
     /// When accepting goes on, if it pauses.
     pub(super) paused_until: Option<Instant>,
 }
 
 impl Listener {
     /// Accepts from `socket`, which must be non-blocking.
-    pub(super) fn new(socket: TcpListener, options: &Rc<ServerOptions>) -> Listener {
-        Listener { socket, options: Rc::clone(options), paused_until: None }
+    pub(super) fn new(socket: TcpListener, options: &Arc<ServerOptions>) -> Listener {
+        Listener { socket, options: Arc::clone(options), paused_until: None }
     }
 
     /// What to poll: nothing while no connection can be accepted.

@@ -9,7 +9,7 @@ use super::*;
 fn a_pause_ends_after_some_time() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
-    let mut listener = Listener::new(socket, &Rc::default());
+    let mut listener = Listener::new(socket, &Arc::default());
     listener.accept(&mut Clients::new(), &mut Counters::default());
     assert_eq!(listener.paused_until, None);
     listener.paused_until = Some(Instant::now() + PAUSE);
@@ -45,7 +45,7 @@ fn option(client: &Client, level: c_int, name: c_int) -> c_int {
 fn vanished_peers_without_unsent_replies_are_noticed_within_minutes() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let _peer = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-    let client = Listener::new(socket, &Rc::default()).accept_one().unwrap();
+    let client = Listener::new(socket, &Arc::default()).accept_one().unwrap();
     let [is_on, idle, interval, probes] =
         KEEPALIVE.map(|[level, name, _]| option(&client, level, name));
     assert_ne!(is_on, 0);

@@ -25,13 +25,18 @@ mod testing;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
 
 pub use self::execute::Secret;
 pub use self::shutdown::{Stop, StopHandle};
 
-use self::event_loop::EventLoop;
+use self::clients::Clients;
+use self::execute::Executor;
+use self::listener::Listener;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
+use crate::logger::error;
 use crate::protocol::LINE_BYTES_MAX;
 
 /// When an acknowledged write is on disk.
@@ -131,10 +136,19 @@ impl Default for ServerOptions {
 /// ```
 #[derive(Debug)]
 pub struct KvsServer<E: ?Sized> {
-    listener: TcpListener,
     address: SocketAddr,
-    options: ServerOptions,
-    engine: Box<E>,
+    listener: Listener,
+    clients: Clients,
+    /// When `everysec` syncs.
+    sync_at: Option<Instant>,
+    /// When the next step of housekeeping is due.
+    maintain_at: Instant,
+    last_write: Instant,
+    /// All clients are read into this buffer.
+    buffer: Vec<u8>,
+    /// Whether a connection can execute more lines without a poll.
+    has_more: bool,
+    executor: Executor<E>,
 }
 
 impl<E: KvsEngine + ?Sized> KvsServer<E> {
@@ -151,7 +165,18 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         let context = "cannot prepare the listener";
         listener.set_nonblocking(true).map_err(KvsError::io(context))?;
         let address = listener.local_addr().map_err(KvsError::io(context))?;
-        Ok(KvsServer { listener, address, options, engine })
+        let (options, now) = (Arc::new(options), Instant::now());
+        Ok(KvsServer {
+            address,
+            listener: Listener::new(listener, &options),
+            clients: Clients::new(),
+            sync_at: None,
+            maintain_at: now,
+            last_write: now,
+            buffer: vec![0; options.read_bytes_max],
+            has_more: false,
+            executor: Executor::new(engine, &options),
+        })
     }
 
     /// The address that clients connect to.
@@ -166,8 +191,11 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
     ///
     /// The error of the engine if it has failed. The writes of that moment were not
     /// acknowledged. [`KvsError::Io`] if `poll` fails.
-    pub fn run(self, stop: Stop) -> Result<()> {
-        EventLoop::new(self.listener, self.engine, self.options, stop).run()
+    pub fn run(mut self, stop: Stop) -> Result<()> {
+        while self.run_once(&stop).inspect_err(|e| {
+            error!("the server stops without replying: {}", e.chain().join(": "));
+        })? {}
+        self.shut_down()
     }
 }
 

@@ -14,9 +14,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::clients::Clients;
+use super::KvsServer;
+use super::clients::{Client, Clients};
 use super::connection::ConnectionState::AwaitingShutdown;
-use super::listener::Listener;
 use crate::engine::KvsEngine;
 use crate::error::Result;
 use crate::poll::PollFd;
@@ -125,25 +125,23 @@ extern "C" fn on_signal(number: c_int) {
     };
 }
 
-/// Shuts down in order. Fails if the last sync does, or `poll`.
-pub(super) fn shut_down<E: KvsEngine + ?Sized>(
-    engine: Box<E>,
-    listener: Listener,
-    mut clients: Clients,
-) -> Result<()> {
-    let synced = engine.sync();
-    let deadline = Instant::now() + SEND_TIME;
-    clients.all().iter_mut().for_each(|client| client.close());
-    send_all(&mut clients, deadline)?;
-    drop((listener, engine));
-    let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
-    for client in clients.all() {
-        if let AwaitingShutdown(ending) = client.state {
-            client.close_with(&reply, ending);
+impl<E: KvsEngine + ?Sized> KvsServer<E> {
+    /// Shuts down in order. Fails if the last sync does, or `poll`.
+    pub(super) fn shut_down(mut self) -> Result<()> {
+        let synced = self.executor.engine.sync();
+        let deadline = Instant::now() + SEND_TIME;
+        self.clients.all().iter_mut().for_each(Client::close);
+        send_all(&mut self.clients, deadline)?;
+        drop((self.listener, self.executor));
+        let reply = synced.as_ref().map_or_else(|e| Reply::Error(Fault::from(e)), |()| Reply::Ok);
+        for client in self.clients.all() {
+            if let AwaitingShutdown(ending) = client.state {
+                client.close_with(&reply, ending);
+            }
         }
+        send_all(&mut self.clients, deadline)?;
+        synced
     }
-    send_all(&mut clients, deadline)?;
-    synced
 }
 
 /// Sends all replies, and closes the connections that are closing. Clients that do not
