@@ -9,9 +9,9 @@
 //! * Nothing is read while a line waits for execution, or while too many replies
 //!   wait to be sent. So the buffers are bounded
 //!   (`a_client_that_does_not_read_is_not_read`).
-//! * In one iteration a connection is read at most `read_bytes_max` bytes. This
-//!   limit makes the event loop fair (`an_iteration_reads_a_limited_share`). It
-//!   executes one `SCAN` (`an_iteration_executes_one_scan`).
+//! * In an iteration a connection is read once, at most `read_bytes_max` bytes. This
+//!   makes the event loop fair (`an_iteration_reads_a_limited_share`). It executes one
+//!   `SCAN`, which reads many records for a short line (`an_iteration_executes_one_scan`).
 //! * Every byte of a reply is sent exactly once (`a_slow_socket_gets_every_byte_once`).
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -78,11 +78,8 @@ pub(super) struct Connection<S> {
     is_readable: bool,
     /// When a poll last found anything.
     last_ready: Instant,
-    /// Bytes that may still be read in this iteration.
-    read_bytes_left: usize,
-    /// Whether a `SCAN` was executed in this iteration. It reads many records for a short
-    /// line, so the next lines wait for the next iteration.
-    has_scanned: bool,
+    /// Whether it has had its share of this iteration.
+    is_served: bool,
     is_authenticated: bool,
     pub(super) state: ConnectionState,
 }
@@ -98,8 +95,7 @@ impl<S: Socket> Connection<S> {
             is_blocked: false,
             is_readable: false,
             last_ready: Instant::now(),
-            read_bytes_left: options.read_bytes_max,
-            has_scanned: false,
+            is_served: false,
             is_authenticated: options.secret.is_none(),
             state: Open,
             options: Arc::clone(options),
@@ -120,15 +116,12 @@ impl<S: Socket> Connection<S> {
         if !std::mem::take(&mut self.is_readable) || !self.wants_read() {
             return;
         }
-        let len = buffer.len().min(self.limit(self.read_bytes_left));
+        let len = self.limit(buffer.len());
         match (self.socket.read(&mut buffer[..len]), self.state) {
             (Err(e), _) if is_transient(&e) => {}
             (Err(_), _) | (Ok(0), Lingering { .. }) => self.state = Closed,
             (Ok(_), Lingering { .. }) => {}
-            (Ok(count), _) => {
-                self.read_bytes_left -= count;
-                self.input.append(&buffer[..count]);
-            }
+            (Ok(count), _) => self.input.append(&buffer[..count]),
         }
     }
 
@@ -149,7 +142,7 @@ impl<S: Socket> Connection<S> {
         }
         input.discard_consumed(self.limit(self.options.line_bytes_max));
         let is_over = input.is_ended && !input.is_pending();
-        self.input = input;
+        (self.input, self.is_served) = (input, true);
         if is_over || self.state != Open {
             self.close();
         }
@@ -173,7 +166,7 @@ impl<S: Socket> Connection<S> {
             if !self.may_execute() {
                 return Some(start);
             }
-            self.has_scanned = matches!(request, Ok(Request::Scan { .. }));
+            self.is_served = matches!(request, Ok(Request::Scan { .. }));
             let action = match request {
                 Ok(request) => executor.execute(request, self.peer, &mut self.is_authenticated),
                 // Lines after it are ignored: a web page must not control the server.
@@ -191,7 +184,7 @@ impl<S: Socket> Connection<S> {
 
     /// Sends replies, and closes if that is due. Ends the iteration.
     pub(super) fn send(&mut self, now: Instant) {
-        (self.read_bytes_left, self.has_scanned) = (self.options.read_bytes_max, false);
+        self.is_served = false;
         if !self.is_blocked && self.unsent() > 0 {
             self.write_output();
         }
@@ -271,7 +264,7 @@ impl<S: Socket> Connection<S> {
     /// Whether a line may be executed.
     fn may_execute(&self) -> bool {
         let is_below = self.unsent() < self.limit(self.options.output_bytes_max);
-        self.state == Open && is_below && !self.has_scanned
+        self.state == Open && is_below && !self.is_served
     }
 
     /// Whether there may be a line to execute, or the end of the input to handle.
@@ -280,7 +273,7 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        let can_read = self.may_execute() && !self.can_execute() && self.read_bytes_left > 0;
+        let can_read = self.may_execute() && !self.can_execute();
         can_read || matches!(self.state, Lingering { .. })
     }
 
