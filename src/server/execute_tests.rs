@@ -96,9 +96,3 @@ fn writes_and_failures_of_the_engine_need_a_commit() {
         assert_eq!(executor.needs_commit, needs_commit, "{line}");
     }
 }
-
-#[test]
-fn a_trace_shows_lengths_and_no_values() {
-    let request = decode_request(b"SET key secret").unwrap();
-    assert_eq!(describe(&request), "SET 3 6");
-}
