@@ -1,13 +1,14 @@
-//! Active and idle clients, over real sockets.
+//! Active and idle clients over real sockets, the pause, and the options of a socket.
+
+use std::ffi::c_void;
+use std::io::Write;
 
 use super::*;
-use std::io::Write;
-use std::net::TcpListener;
 
 /// Clients whose peers have sent nothing, and these peers.
 fn clients(count: usize) -> (Clients, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut clients = Clients::new();
+    let mut clients = Clients::new(&Arc::default());
     let connect = |clients: &mut Clients| {
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, address) = listener.accept().unwrap();
@@ -111,4 +112,51 @@ fn a_client_that_does_not_read_its_last_replies_counts() {
     // It has no reply to wait for.
     clients.all[0].send(Instant::now());
     assert_eq!((clients.len(), clients.served_count()), (2, 1));
+}
+
+#[test]
+fn a_pause_ends_after_some_time() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut clients = Clients::new(&Arc::default());
+    clients.accept(&socket, &mut Counters::default());
+    assert_eq!(clients.paused_until, None);
+    clients.paused_until = Some(Instant::now() + PAUSE);
+    clients.listener_fd(&socket);
+    assert!(clients.paused_until.is_some());
+    clients.paused_until = Some(Instant::now());
+    clients.listener_fd(&socket);
+    assert_eq!(clients.paused_until, None);
+}
+
+#[expect(unsafe_code, reason = "std cannot read keepalive")]
+fn option(client: &Client, level: c_int, name: c_int) -> c_int {
+    unsafe extern "C" {
+        fn getsockopt(
+            fd: c_int,
+            level: c_int,
+            name: c_int,
+            value: *mut c_void,
+            len: *mut u32,
+        ) -> c_int;
+    }
+    let (mut value, mut len) = (0 as c_int, size_of::<c_int>() as u32);
+    // SAFETY: both pointers are to variables that outlive the call, and `len` is
+    // the size of `value`.
+    let status = unsafe {
+        getsockopt(client.socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
+    };
+    assert_eq!(status, 0);
+    value
+}
+
+#[test]
+fn vanished_peers_without_unsent_replies_are_noticed_within_minutes() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _peer = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    let client = Clients::new(&Arc::default()).accept_one(&socket).unwrap();
+    let [is_on, idle, interval, probes] =
+        KEEPALIVE.map(|[level, name, _]| option(&client, level, name));
+    assert_ne!(is_on, 0);
+    assert!((1..=180).contains(&(idle + interval * probes)));
 }

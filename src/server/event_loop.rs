@@ -16,7 +16,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::connection::ConnectionState::{AwaitingShutdown, Closed};
+use super::connection::ConnectionState::AwaitingShutdown;
 use super::{Fsync, KvsServer, Stop};
 use crate::engine::KvsEngine;
 use crate::error::Result;
@@ -35,14 +35,14 @@ const IDLE_PAUSE: Duration = Duration::from_secs(60);
 impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// One iteration. Returns whether another one follows.
     pub(super) fn run_once(&mut self, stop: &Stop) -> Result<bool> {
-        let mut fds = [stop.poll_fd(), self.listener.poll_fd(self.clients.len())];
+        let mut fds = [stop.poll_fd(), self.clients.listener_fd(&self.listener)];
         self.clients.poll(&mut fds, self.timeout())?;
         let [stop, listener] = fds;
         if stop.is_readable() {
             return Ok(false);
         }
         if listener.is_readable() {
-            self.listener.accept(&mut self.clients, &mut self.executor.counters);
+            self.clients.accept(&self.listener, &mut self.executor.counters);
         }
         let now = Instant::now();
         self.execute()?;
@@ -59,7 +59,7 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         if self.has_more {
             return Some(Duration::ZERO);
         }
-        let due = [self.sync_at, Some(self.maintain_at), self.listener.paused_until];
+        let due = [self.sync_at, Some(self.maintain_at), self.clients.paused_until];
         due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
     }
 
@@ -117,19 +117,14 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
 
     /// Sends the replies. Returns false if a client has asked for shutdown.
     fn send(&mut self, now: Instant) -> bool {
-        let (mut is_any_closed, mut continues) = (false, true);
+        let mut continues = true;
         self.has_more = false;
         for client in self.clients.active() {
             client.send(now);
             self.has_more |= client.can_execute();
-            is_any_closed |= client.state == Closed;
             continues &= !matches!(client.state, AwaitingShutdown(_));
         }
-        if is_any_closed {
-            self.clients.remove_closed();
-            // A descriptor is free again.
-            self.listener.paused_until = None;
-        }
+        self.clients.remove_closed();
         continues
     }
 }

@@ -56,14 +56,14 @@ fn a_client_is_read_once_in_an_iteration() {
 #[test]
 fn a_departure_ends_the_pause_of_the_listener() {
     let (mut event_loop, clients) = event_loop(ServerOptions::default(), 1);
-    event_loop.listener.paused_until = Some(Instant::now() + IDLE_PAUSE);
+    event_loop.clients.paused_until = Some(Instant::now() + IDLE_PAUSE);
     event_loop.run_once(&Stop::never()).unwrap();
-    assert!(event_loop.listener.paused_until.is_some());
+    assert!(event_loop.clients.paused_until.is_some());
     drop(clients);
     while event_loop.clients.len() > 0 {
         event_loop.run_once(&Stop::never()).unwrap();
     }
-    assert!(event_loop.listener.paused_until.is_none());
+    assert!(event_loop.clients.paused_until.is_none());
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! event_loop -> clients -> connection -> input -> execute -> engine
 //! ```
 //!
-//! `listener` accepts clients, and `shutdown` ends the server. The form of requests
-//! and replies belongs to [`protocol`](crate::protocol).
+//! `shutdown` ends the server. The form of requests and replies belongs to
+//! [`protocol`](crate::protocol).
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("the kvs server supports only Linux and macOS");
@@ -17,7 +17,6 @@ mod connection;
 mod event_loop;
 mod execute;
 mod input;
-mod listener;
 mod shutdown;
 #[cfg(test)]
 mod testing;
@@ -33,7 +32,6 @@ pub use self::shutdown::{Stop, StopHandle};
 
 use self::clients::Clients;
 use self::execute::Executor;
-use self::listener::Listener;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
 use crate::logger::error;
@@ -137,7 +135,7 @@ impl Default for ServerOptions {
 #[derive(Debug)]
 pub struct KvsServer<E: ?Sized> {
     address: SocketAddr,
-    listener: Listener,
+    listener: TcpListener,
     clients: Clients,
     /// When `everysec` syncs.
     sync_at: Option<Instant>,
@@ -168,8 +166,8 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         let (options, now) = (Arc::new(options), Instant::now());
         Ok(KvsServer {
             address,
-            listener: Listener::new(listener, &options),
-            clients: Clients::new(),
+            listener,
+            clients: Clients::new(&options),
             sync_at: None,
             maintain_at: now,
             last_write: now,
