@@ -110,7 +110,9 @@ impl Clients {
         }
         self.fds.clear();
         self.fds.extend_from_slice(others);
-        self.fds.extend(self.all[..self.active_count].iter().map(Client::poll_fd));
+        self.fds.extend(self.all[..self.active_count].iter().map(|client| {
+            PollFd::new(client.socket.as_raw_fd(), client.wants_read(), client.wants_write())
+        }));
         let timeout = timeout.into_iter().chain(limit).min();
         poll::wait(&mut self.fds, timeout).map_err(KvsError::io("cannot poll"))?;
         let now = Instant::now();
@@ -161,7 +163,7 @@ impl Clients {
 
     /// Number of clients that are served, or wait for replies.
     pub(super) fn served_count(&self) -> usize {
-        self.all.iter().filter(|it| !matches!(it.state, Lingering { .. } | Closed)).count()
+        self.all.iter().filter(|it| !matches!(it.state, Lingering | Closed)).count()
     }
 
     /// What to poll of the listener: nothing while no connection can be accepted.

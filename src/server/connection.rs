@@ -1,8 +1,8 @@
 //! One client: reads bytes, executes lines, sends replies, and closes.
 //!
 //! A connection that ends is closed for writing and then *lingers*: it drops
-//! input until the client closes too. Closing a socket with unread input could
-//! destroy replies that the client has not read yet
+//! input until the client closes too, or sends nothing for a second. Closing a socket
+//! with unread input could destroy replies that the client has not read yet
 //! (`the_last_reply_survives_unread_input`).
 //!
 //! Invariants:
@@ -16,7 +16,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,11 +23,8 @@ use super::ServerOptions;
 use super::execute::{Action, Executor, UNAUTHENTICATED_BYTES_MAX};
 use super::input::{Input, Line};
 use crate::engine::KvsEngine;
-use crate::poll::PollFd;
 use crate::protocol::{LineEnding, Reply, Request, encode_reply};
 
-/// How long a connection lingers: some round trips of a slow network.
-const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How many bytes are dropped at shutdown: more than a socket's buffers hold.
 const DROPPED_BYTES_MAX: u64 = 4 << 20;
 /// Lines that are decoded together, so that the engine looks up their keys together.
@@ -54,8 +50,8 @@ pub(super) enum ConnectionState {
     Closing,
     /// Waits for the reply to `SHUTDOWN`, which will end like this.
     AwaitingShutdown(LineEnding),
-    /// Everything is sent. Input is dropped until the client closes.
-    Lingering { until: Instant },
+    /// Everything is sent. Input is dropped until the client closes or becomes idle.
+    Lingering,
     /// To be removed.
     Closed,
 }
@@ -118,9 +114,9 @@ impl<S: Socket> Connection<S> {
         }
         let len = self.limit(buffer.len());
         match (self.socket.read(&mut buffer[..len]), self.state) {
-            (Err(e), _) if is_transient(&e) => {}
-            (Err(_), _) | (Ok(0), Lingering { .. }) => self.state = Closed,
-            (Ok(_), Lingering { .. }) => {}
+            (Err(e), _) if e.kind() == ErrorKind::WouldBlock => {}
+            (Err(_), _) | (Ok(0), Lingering) => self.state = Closed,
+            (Ok(_), Lingering) => {}
             (Ok(count), _) => self.input.append(&buffer[..count]),
         }
     }
@@ -183,14 +179,14 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sends replies, and closes if that is due. Ends the iteration.
-    pub(super) fn send(&mut self, now: Instant) {
+    pub(super) fn send(&mut self) {
         self.is_served = false;
-        if !self.is_blocked && self.unsent() > 0 {
+        if self.can_send() {
             self.write_output();
         }
         if self.state == Closing && self.unsent() == 0 {
             let is_over = self.input.is_ended || self.socket.close_output().is_err();
-            self.state = if is_over { Closed } else { Lingering { until: now + LINGER_TIME } };
+            self.state = if is_over { Closed } else { Lingering };
         }
     }
 
@@ -198,7 +194,7 @@ impl<S: Socket> Connection<S> {
     fn write_output(&mut self) {
         match self.socket.write(&self.output[self.sent..]) {
             Ok(count) => self.sent += count,
-            Err(e) if is_transient(&e) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.state = Closed,
         }
         self.is_blocked = self.unsent() > 0;
@@ -226,7 +222,7 @@ impl<S: Socket> Connection<S> {
 
     /// Drops the input that has arrived, and closes a lingering connection.
     pub(super) fn stop_lingering(&mut self) {
-        if let Lingering { .. } = self.state {
+        if self.state == Lingering {
             // It ends with an error when nothing more has arrived.
             let _ = io::copy(&mut (&mut self.socket).take(DROPPED_BYTES_MAX), &mut io::sink());
             self.state = Closed;
@@ -234,21 +230,18 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Returns false if the client is idle now: it has nothing to do, and was last
-    /// ready longer ago than `active_time`. Then it frees unused memory. Closes a
-    /// connection that has lingered long enough.
+    /// ready longer ago than `active_time`. Then it frees unused memory, or closes if it
+    /// lingers.
     pub(super) fn stay_active(&mut self, now: Instant, active_time: Duration) -> bool {
-        if matches!(self.state, Lingering { until } if until <= now) {
+        if now.duration_since(self.last_ready) < active_time {
+            return true;
+        }
+        if self.state == Lingering {
             self.state = Closed;
         }
-        let can_send = self.unsent() > 0 && !self.is_blocked;
-        let is_busy = can_send || matches!(self.state, Lingering { .. } | Closed);
-        let was_ready = now.duration_since(self.last_ready) < active_time;
-        let is_active = is_busy || was_ready || self.can_execute();
-        if !is_active {
-            self.input.free_unused();
-            self.output.shrink_to_fit();
-        }
-        is_active
+        self.input.free_unused();
+        self.output.shrink_to_fit();
+        self.can_execute() || self.can_send() || self.state == Closed
     }
 
     /// A limit, which is lower before `AUTH`.
@@ -259,6 +252,10 @@ impl<S: Socket> Connection<S> {
     /// Bytes of replies that wait to be sent.
     fn unsent(&self) -> usize {
         self.output.len() - self.sent
+    }
+
+    fn can_send(&self) -> bool {
+        self.unsent() > 0 && !self.is_blocked
     }
 
     /// Whether a line may be executed.
@@ -274,24 +271,12 @@ impl<S: Socket> Connection<S> {
 
     pub(super) fn wants_read(&self) -> bool {
         let can_read = self.may_execute() && !self.can_execute();
-        can_read || matches!(self.state, Lingering { .. })
+        can_read || self.state == Lingering
     }
 
     pub(super) fn wants_write(&self) -> bool {
         self.is_blocked && self.state != Closed
     }
-}
-
-impl Connection<TcpStream> {
-    /// What to poll.
-    pub(super) fn poll_fd(&self) -> PollFd {
-        PollFd::new(self.socket.as_raw_fd(), self.wants_read(), self.wants_write())
-    }
-}
-
-/// Whether a read or write may succeed later.
-fn is_transient(e: &io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         if std::mem::take(&mut self.executor.needs_commit) {
             self.commit(now)?;
         }
-        let continues = self.send(now);
+        let continues = self.send();
         self.run_due(now)?;
         Ok(continues)
     }
@@ -116,11 +116,11 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
     }
 
     /// Sends the replies. Returns false if a client has asked for shutdown.
-    fn send(&mut self, now: Instant) -> bool {
+    fn send(&mut self) -> bool {
         let mut continues = true;
         self.has_more = false;
         for client in self.clients.active() {
-            client.send(now);
+            client.send();
             self.has_more |= client.can_execute();
             continues &= !matches!(client.state, AwaitingShutdown(_));
         }

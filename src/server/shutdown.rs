@@ -151,7 +151,7 @@ fn send_all(clients: &mut Clients, deadline: Instant) -> Result<()> {
         let now = Instant::now();
         let mut is_sent = true;
         for client in clients.all() {
-            client.send(now);
+            client.send();
             client.stop_lingering();
             is_sent &= !client.wants_write();
         }
