@@ -113,7 +113,7 @@ pub fn decode_reply(line: &[u8]) -> crate::Result<Reply> {
 
 fn decode_utf8(line: &str) -> Option<Reply> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let mut tokens = Tokens::new(rest);
+    let mut tokens = Tokens { len: rest.len(), rest };
     let reply = match word {
         "HELP" => return Some(Reply::Help(rest.to_owned())),
         "ERR" => {
@@ -136,13 +136,14 @@ fn decode_utf8(line: &str) -> Option<Reply> {
         "PONG" => Reply::Pong,
         "STATS" => {
             let mut stats = Vec::new();
-            while !tokens.is_at_end() {
-                let name = tokens.next_until(['=']).to_owned();
-                stats.push((name, tokens.next()?.ok()?.into_owned()));
+            while !tokens.rest.is_empty() {
+                let (name, rest) = tokens.rest.trim_start_matches(' ').split_once('=')?;
+                tokens.rest = rest;
+                stats.push((name.to_owned(), tokens.next()?.ok()?.into_owned()));
             }
             Reply::Stats(stats)
         }
         _ => return None,
     };
-    tokens.is_at_end().then_some(reply)
+    tokens.rest.is_empty().then_some(reply)
 }

@@ -69,26 +69,26 @@ pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
         let hint = "store binary data as text, such as base64";
         Fault::new(Code::Utf8, format!("the line is not UTF-8 from byte {from} on; {hint}"))
     });
-    text.and_then(decode_utf8).map_err(|fault| {
-        let last = line.rsplit(is_blank).find(|word| !word.is_empty());
-        let is_http = last.is_some_and(|last| last.starts_with(b"HTTP/"));
-        if is_http { Fault::http() } else { decode_beginning(line).unwrap_or(fault) }
-    })
+    let request = text.and_then(decode_utf8);
+    request.map_err(|fault| if is_http(line) { Fault::http() } else { fault })
 }
 
-/// The fault for a line that begins with a word that HTTP sends before anything that a
-/// web page can choose. The server also calls this with the beginning of a line over the
+/// Returns true for a line that HTTP begins with, or sends before anything that a web
+/// page can choose. The server also calls this with the beginning of a line over the
 /// limit. Otherwise a web page could send such a line first to have later lines executed.
 /// Five bytes are enough to tell. Under a smaller limit no request that changes data fits.
-pub(crate) fn decode_beginning(line: &[u8]) -> Option<Fault> {
-    let first = line.split(is_blank).find(|word| !word.is_empty())?;
-    let is_http = first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:");
-    is_http.then(Fault::http)
+pub(crate) fn is_http(line: &[u8]) -> bool {
+    let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+    let first = words.next().unwrap_or_default();
+    let last = words.next_back().unwrap_or(first);
+    let has_http_name = first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:");
+    has_http_name || last.starts_with(b"HTTP/")
 }
 
 fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
-    let mut tokens = Tokens::new(line);
-    let verb = tokens.next_until(BLANKS);
+    let text = line.trim_start_matches(BLANKS);
+    let (verb, rest) = text.split_once(BLANKS).unwrap_or((text, ""));
+    let mut tokens = Tokens { len: line.len(), rest };
     let is = |name: &str| verb.eq_ignore_ascii_case(name);
     let syntax = |message| Fault::new(Code::Syntax, message);
     let usage = || {

@@ -8,21 +8,10 @@
 
 use std::borrow::Cow;
 
-/// Maximum length of an escape, divided by the length of its character:
-/// `\u001b` has six bytes for one.
-pub(super) const ESCAPE_FACTOR_MAX: usize = 6;
 const UTF16_ESCAPE_BYTES: usize = r"\uXXXX".len();
-/// The letters of the short escapes, and their characters.
-const LETTERS: [(u8, char); 8] = [
-    (b'"', '"'),
-    (b'\\', '\\'),
-    (b'/', '/'),
-    (b'b', '\x08'),
-    (b'f', '\x0C'),
-    (b'n', '\n'),
-    (b'r', '\r'),
-    (b't', '\t'),
-];
+/// The letters of the short escapes, and the characters that they stand for.
+const LETTERS: &[u8; 8] = br#""\/bfnrt"#;
+const CHARS: &[u8; 8] = b"\"\\/\x08\x0C\n\r\t";
 
 /// Number of bytes that [`plain_len`] tests together.
 const CHUNK_BYTES: usize = 32;
@@ -53,9 +42,9 @@ pub(super) fn is_blank(byte: &u8) -> bool {
 /// is wrong at which byte of the line, counted from 1.
 pub(super) struct Tokens<'a> {
     /// The length of the whole line.
-    len: usize,
+    pub(super) len: usize,
     /// The part of the line that is not decoded yet.
-    rest: &'a str,
+    pub(super) rest: &'a str,
 }
 
 impl<'a> Iterator for Tokens<'a> {
@@ -73,23 +62,6 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    pub(super) fn new(line: &'a str) -> Tokens<'a> {
-        Tokens { len: line.len(), rest: line }
-    }
-
-    /// The text before the next one of these characters, or before the end of the line.
-    /// Skips that character.
-    pub(super) fn next_until<const N: usize>(&mut self, ends: [char; N]) -> &'a str {
-        self.rest = self.rest.trim_start_matches(BLANKS);
-        let (text, rest) = self.rest.split_once(ends).unwrap_or((self.rest, ""));
-        self.rest = rest;
-        text
-    }
-
-    pub(super) fn is_at_end(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     /// A token that is quoted, or has an escape or a character that needs a closer look.
     fn next_escaped(&mut self) -> Result<String, String> {
         let is_quoted = self.rest.starts_with('"');
@@ -129,10 +101,9 @@ impl<'a> Tokens<'a> {
 
 /// The character of the escape at the start of `text`, and the escape's length.
 fn unescape(text: &str) -> Option<(char, usize)> {
-    let letter = *text.as_bytes().get(1)?;
-    if letter != b'u' {
-        let (_, char) = LETTERS.into_iter().find(|(it, _)| *it == letter)?;
-        return Some((char, r"\n".len()));
+    let letter = text.as_bytes().get(1)?;
+    if let Some(at) = LETTERS.iter().position(|it| it == letter) {
+        return Some((char::from(CHARS[at]), r"\n".len()));
     }
     let first = utf16_unit(text)?;
     // Used only if the first unit is one half of a surrogate pair.
@@ -156,12 +127,10 @@ pub(super) fn push_token(out: &mut Vec<u8>, text: &str) {
 /// Appends a string as a token of a request, which is at most two bytes longer than any
 /// token with this string. So a request that fits into a line can be written again.
 pub(super) fn push_short_token(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text) {
-        return out.extend_from_slice(text.as_bytes());
+    match is_plain(text) {
+        true => out.extend_from_slice(text.as_bytes()),
+        false => push_string(out, text, |char| char < ' '),
     }
-    out.push(b'"');
-    push_escaped(out, text, |char| char < ' ' || matches!(char, '"' | '\\'));
-    out.push(b'"');
 }
 
 /// Returns true if a string can be a bare token.
@@ -170,9 +139,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    push_escaped(out, text, |char| char.is_control() || matches!(char, '"' | '\\'));
-    out.push(b'"');
+    push_string(out, text, char::is_control);
 }
 
 /// Appends text whose control characters are escaped.
@@ -180,13 +147,20 @@ pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     push_escaped(out, text, char::is_control);
 }
 
+/// Appends a JSON string. Escapes quotes, backslashes, and what `must_escape` selects.
+fn push_string(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
+    out.push(b'"');
+    push_escaped(out, text, |char| must_escape(char) || matches!(char, '"' | '\\'));
+    out.push(b'"');
+}
+
 /// Appends text. Escapes the characters for which `must_escape` is true.
 fn push_escaped(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
     let mut end = 0;
     for (at, char) in text.char_indices().filter(|(_, char)| must_escape(*char)) {
         out.extend_from_slice(&text.as_bytes()[end..at]);
-        match LETTERS.into_iter().find(|(_, it)| *it == char) {
-            Some((letter, _)) => out.extend([b'\\', letter]),
+        match CHARS.iter().position(|it| char::from(*it) == char) {
+            Some(nth) => out.extend([b'\\', LETTERS[nth]]),
             None => out.extend(format!("\\u{:04x}", u32::from(char)).bytes()),
         }
         end = at + char.len_utf8();

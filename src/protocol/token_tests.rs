@@ -4,7 +4,7 @@ use super::*;
 
 /// All tokens of a line.
 fn tokens(line: &str) -> Result<Vec<String>, String> {
-    Tokens::new(line).map(|token| token.map(Cow::into_owned)).collect()
+    Tokens { len: line.len(), rest: line }.map(|token| token.map(Cow::into_owned)).collect()
 }
 
 /// A string as a token.

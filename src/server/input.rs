@@ -16,7 +16,7 @@
 use std::io::BufRead;
 
 use super::execute::UNAUTHENTICATED_BYTES_MAX;
-use crate::protocol::{Code, Fault, LineEnding, Request, decode_beginning, decode_request};
+use crate::protocol::{Code, Fault, LineEnding, Request, decode_request, is_http};
 
 const INCOMPLETE: &str = "the input ended within this line, so it was not executed";
 
@@ -113,11 +113,12 @@ fn decode(line: &[u8], start: usize, limit: usize) -> Option<Line<'_>> {
 
 /// The fault of a line over the limit.
 fn long_line(beginning: &[u8], limit: usize) -> Fault {
-    decode_beginning(beginning).unwrap_or_else(|| {
-        let message = format!("the line is longer than the limit of {limit} bytes");
-        let hint = format!(" (--max-line; {UNAUTHENTICATED_BYTES_MAX} before AUTH)");
-        Fault::new(Code::TooLong, message + &hint)
-    })
+    if is_http(beginning) {
+        return Fault::http();
+    }
+    let message = format!("the line is longer than the limit of {limit} bytes");
+    let hint = format!(" (--max-line; {UNAUTHENTICATED_BYTES_MAX} before AUTH)");
+    Fault::new(Code::TooLong, message + &hint)
 }
 
 #[cfg(test)]
