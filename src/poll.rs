@@ -13,15 +13,13 @@ use std::time::Duration;
 /// C's `nfds_t`.
 #[cfg(target_os = "linux")]
 type Nfds = std::ffi::c_ulong;
-/// C's `nfds_t`.
 #[cfg(target_os = "macos")]
 type Nfds = std::ffi::c_uint;
 
 const POLLIN: c_short = 0x1;
 const POLLOUT: c_short = 0x4;
-/// `POLLERR`, `POLLHUP` and `POLLNVAL`: conditions that are reported without being
-/// asked for. The next read or write reveals them. If neither is tried, they are
-/// reported again and again.
+/// `POLLERR`, `POLLHUP` and `POLLNVAL`: conditions that are always reported, until a
+/// read or write reveals them.
 const GONE: c_short = 0x8 | 0x10 | 0x20;
 
 /// A descriptor and its events; C's `struct pollfd`.
@@ -56,8 +54,17 @@ impl PollFd {
 ///
 /// A wait that a signal interrupts finds nothing. The signal's handler makes a
 /// descriptor ready for the next wait.
+#[expect(unsafe_code, reason = "std has no poll(2)")]
 pub(crate) fn wait(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
-    match poll_raw(fds, milliseconds(timeout)) {
+    unsafe extern "C" {
+        fn poll(fds: *mut PollFd, nfds: Nfds, timeout: c_int) -> c_int;
+    }
+    let count = Nfds::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: pointer and length are those of one slice, which is borrowed for the
+    // whole call. Its elements have the layout of C's `struct pollfd`. The call
+    // writes only to their `revents`.
+    let ready = unsafe { poll(fds.as_mut_ptr(), count, milliseconds(timeout)) };
+    match usize::try_from(ready).map_err(|_| io::Error::last_os_error()) {
         Err(e) if e.kind() == io::ErrorKind::Interrupted => {
             fds.iter_mut().for_each(|fd| fd.revents = 0);
             Ok(0)
@@ -71,19 +78,6 @@ pub(crate) fn wait(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<
 fn milliseconds(timeout: Option<Duration>) -> c_int {
     let rounded_up = |time: Duration| time.as_nanos().div_ceil(1_000_000);
     timeout.map_or(-1, |time| rounded_up(time).try_into().unwrap_or(c_int::MAX))
-}
-
-#[expect(unsafe_code, reason = "std has no poll(2)")]
-fn poll_raw(fds: &mut [PollFd], timeout_ms: c_int) -> io::Result<usize> {
-    unsafe extern "C" {
-        fn poll(fds: *mut PollFd, nfds: Nfds, timeout: c_int) -> c_int;
-    }
-    let count = Nfds::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: pointer and length are those of one slice, which is borrowed for the
-    // whole call. Its elements have the layout of C's `struct pollfd`. The call
-    // writes only to their `revents`.
-    let ready = unsafe { poll(fds.as_mut_ptr(), count, timeout_ms) };
-    usize::try_from(ready).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]
