@@ -10,9 +10,8 @@
 //!
 //! After each iteration that wrote, the engine does one step of housekeeping. While
 //! there is more to do, the next step follows after 1 ms, because the engine may be
-//! waiting for an fsync. A second after the last write it does one more step, and can
-//! record that everything is on disk. Then an idle server is woken once a minute, in
-//! case an error has kept the engine from its work (`an_idle_server_is_seldom_woken`).
+//! waiting for an fsync. An idle server does a step a second: the engine can record
+//! that everything is on disk, or try again what failed (`an_idle_server_rests`).
 
 use std::time::{Duration, Instant};
 
@@ -21,16 +20,14 @@ use super::{Fsync, KvsServer, Stop};
 use crate::engine::KvsEngine;
 use crate::error::Result;
 
-/// Maximum age of an unsynced write under `everysec`, and time from the last write
-/// to the last step of housekeeping.
+/// Maximum age of an unsynced write under `everysec`, and pause between two steps of
+/// housekeeping while the server is idle.
 const SECOND: Duration = Duration::from_secs(1);
 /// How often an iteration looks for requests that share its fsync. More would delay
 /// those that wait already.
 const ROUNDS_MAX: u32 = 16;
-/// Pause between two steps of housekeeping.
+/// Pause between two steps of housekeeping while there is more to do.
 const STEP_PAUSE: Duration = Duration::from_millis(1);
-/// Pause between two steps while the server is idle.
-const IDLE_PAUSE: Duration = Duration::from_secs(60);
 
 impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// One iteration. Returns whether another one follows.
@@ -89,7 +86,7 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// Makes the writes of an iteration as durable as their replies promise.
     fn commit(&mut self, now: Instant) -> Result<()> {
         self.executor.counters.commits += 1;
-        (self.last_write, self.maintain_at) = (now, now);
+        self.maintain_at = now;
         match self.executor.options.fsync {
             Fsync::Always => return self.executor.engine.sync(),
             Fsync::EverySec => _ = self.sync_at.get_or_insert(now + SECOND),
@@ -105,12 +102,8 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
             self.executor.engine.sync_in_background()?;
         }
         if self.maintain_at <= now {
-            let idle_at = self.last_write + SECOND;
-            self.maintain_at = match self.executor.engine.maintain()? {
-                true => now + STEP_PAUSE,
-                false if now < idle_at => idle_at,
-                false => now + IDLE_PAUSE,
-            };
+            let has_more = self.executor.engine.maintain()?;
+            self.maintain_at = now + if has_more { STEP_PAUSE } else { SECOND };
         }
         Ok(())
     }

@@ -141,7 +141,6 @@ pub struct KvsServer<E: ?Sized> {
     sync_at: Option<Instant>,
     /// When the next step of housekeeping is due.
     maintain_at: Instant,
-    last_write: Instant,
     /// All clients are read into this buffer.
     buffer: Vec<u8>,
     /// Whether a connection can execute more lines without a poll.
@@ -163,14 +162,13 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         let context = "cannot prepare the listener";
         listener.set_nonblocking(true).map_err(KvsError::io(context))?;
         let address = listener.local_addr().map_err(KvsError::io(context))?;
-        let (options, now) = (Arc::new(options), Instant::now());
+        let options = Arc::new(options);
         Ok(KvsServer {
             address,
             listener,
             clients: Clients::new(&options),
             sync_at: None,
-            maintain_at: now,
-            last_write: now,
+            maintain_at: Instant::now(),
             buffer: vec![0; options.read_bytes_max],
             has_more: false,
             executor: Executor::new(engine, &options),
