@@ -40,7 +40,7 @@ impl Clients {
 
     /// Polls all, without waiting; returns which are active then.
     fn poll_all(&mut self, peers: &[TcpStream]) -> Vec<bool> {
-        self.last_full_poll -= 2 * FULL_POLL_INTERVAL;
+        self.last_full_poll -= ACTIVE_TIME;
         self.poll(&mut [], Some(Duration::ZERO)).unwrap();
         self.are_active(peers)
     }
