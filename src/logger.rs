@@ -87,7 +87,7 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
 /// Whether a stream takes a message without waiting.
 pub fn is_writable(out: &impl AsRawFd) -> bool {
     let mut fds = [PollFd::new(out.as_raw_fd(), false, true)];
-    poll::wait(&mut fds, Some(Duration::ZERO)).is_ok() && fds[0].is_writable()
+    poll::wait(&mut fds, Duration::ZERO).is_ok() && fds[0].is_writable()
 }
 
 fn write_to(out: &mut (impl Write + AsRawFd), level: Level, message: &str, dropped: &mut u64) {

@@ -49,13 +49,12 @@ impl PollFd {
     }
 }
 
-/// Waits until one of `fds` is ready or `timeout` has passed; `None` waits
-/// without a limit. Returns how many are ready.
+/// Waits until one of `fds` is ready or `timeout` has passed. Returns how many are ready.
 ///
 /// A wait that a signal interrupts finds nothing. The signal's handler makes a
 /// descriptor ready for the next wait.
 #[expect(unsafe_code, reason = "std has no poll(2)")]
-pub(crate) fn wait(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
+pub(crate) fn wait(fds: &mut [PollFd], timeout: Duration) -> io::Result<usize> {
     unsafe extern "C" {
         fn poll(fds: *mut PollFd, nfds: Nfds, timeout: c_int) -> c_int;
     }
@@ -75,9 +74,8 @@ pub(crate) fn wait(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<
 
 /// The timeout for the call. It is rounded up: if the last millisecond before a
 /// deadline were rounded down to zero, the event loop would spin.
-fn milliseconds(timeout: Option<Duration>) -> c_int {
-    let rounded_up = |time: Duration| time.as_nanos().div_ceil(1_000_000);
-    timeout.map_or(-1, |time| rounded_up(time).try_into().unwrap_or(c_int::MAX))
+fn milliseconds(timeout: Duration) -> c_int {
+    timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(c_int::MAX)
 }
 
 #[cfg(test)]
@@ -92,13 +90,13 @@ mod tests {
         let (mut near, mut far) = UnixStream::pair().unwrap();
         let (near_fd, far_fd) = (near.as_raw_fd(), far.as_raw_fd());
         let mut fds = [PollFd::new(near_fd, true, false), PollFd::new(far_fd, true, false)];
-        assert_eq!(wait(&mut fds, Some(Duration::ZERO)).unwrap(), 0);
+        assert_eq!(wait(&mut fds, Duration::ZERO).unwrap(), 0);
         near.write_all(b"x").unwrap();
-        assert_eq!(wait(&mut fds, None).unwrap(), 1);
+        assert_eq!(wait(&mut fds, Duration::MAX).unwrap(), 1);
         assert!(!fds[0].is_readable() && fds[1].is_readable() && !fds[1].is_writable());
         far.read_exact(&mut [0]).unwrap();
         fds[1] = PollFd::new(far_fd, true, true);
-        assert_eq!(wait(&mut fds, None).unwrap(), 1);
+        assert_eq!(wait(&mut fds, Duration::MAX).unwrap(), 1);
         assert!(!fds[1].is_readable() && fds[1].is_writable());
     }
 
@@ -107,21 +105,20 @@ mod tests {
         let (near, far) = UnixStream::pair().unwrap();
         drop(far);
         let mut fd = [PollFd::new(near.as_raw_fd(), false, false)];
-        assert_eq!(wait(&mut fd, None).unwrap(), 1);
+        assert_eq!(wait(&mut fd, Duration::MAX).unwrap(), 1);
         assert!(fd[0].is_readable() && fd[0].is_writable());
     }
 
     #[test]
     fn an_empty_entry_is_ignored() {
-        assert_eq!(wait(&mut [PollFd::new(-1, true, false)], Some(Duration::ZERO)).unwrap(), 0);
+        assert_eq!(wait(&mut [PollFd::new(-1, true, false)], Duration::ZERO).unwrap(), 0);
     }
 
     #[test]
     fn timeouts_are_rounded_up_without_overflow() {
-        assert_eq!(milliseconds(None), -1);
-        assert_eq!(milliseconds(Some(Duration::ZERO)), 0);
-        assert_eq!(milliseconds(Some(Duration::from_nanos(1))), 1);
-        assert_eq!(milliseconds(Some(Duration::from_micros(1_001))), 2);
-        assert_eq!(milliseconds(Some(Duration::MAX)), c_int::MAX);
+        assert_eq!(milliseconds(Duration::ZERO), 0);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_micros(1_001)), 2);
+        assert_eq!(milliseconds(Duration::MAX), c_int::MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! The connected clients: which of them are polled, and how they are accepted.
 //!
 //! The cost of `poll` grows with the number of descriptors. So most polls include only
-//! *active* clients: those that were ready a second or two ago, or have something to do.
+//! *active* clients, which were ready in the last two seconds or have something to do.
 //! All are polled every 3 ms, so the first request of an idle client may wait as long.
 //!
 //! If file descriptors run out, accepting pauses: connections stay in the system's
@@ -101,13 +101,14 @@ impl Clients {
 
     /// Waits until a client or one of `others` is ready, at most for `timeout`. It
     /// may return earlier, with nothing ready.
-    pub(super) fn poll(&mut self, others: &mut [PollFd], timeout: Option<Duration>) -> Result<()> {
+    pub(super) fn poll(&mut self, others: &mut [PollFd], timeout: Duration) -> Result<()> {
         // A timer that ends soon costs more than the call, so without need there is none.
         let is_any_idle = self.active_count < self.all.len();
         let interval = if is_any_idle { FULL_POLL_INTERVAL } else { ACTIVE_TIME };
         let until_full = interval.saturating_sub(self.last_full_poll.elapsed());
-        let limit = (self.active_count > 0).then_some(until_full);
-        let is_full = limit.is_none_or(|limit| limit.is_zero());
+        let is_any_active = self.active_count > 0;
+        let timeout = if is_any_active { timeout.min(until_full) } else { timeout };
+        let is_full = !is_any_active || until_full.is_zero();
         if is_full {
             self.active_count = self.all.len();
         }
@@ -116,7 +117,6 @@ impl Clients {
         self.fds.extend(self.all[..self.active_count].iter().map(|client| {
             PollFd::new(client.socket.as_raw_fd(), client.wants_read(), client.wants_write())
         }));
-        let timeout = timeout.into_iter().chain(limit).min();
         poll::wait(&mut self.fds, timeout).map_err(KvsError::io("cannot poll"))?;
         let now = Instant::now();
         let (found, fds) = self.fds.split_at(others.len());

@@ -15,6 +15,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::clients::Client;
 use super::connection::ConnectionState::AwaitingShutdown;
 use super::{Fsync, KvsServer, Stop};
 use crate::engine::KvsEngine;
@@ -33,7 +34,8 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// One iteration. Returns whether another one follows.
     pub(super) fn run_once(&mut self, stop: &Stop) -> Result<bool> {
         let mut fds = [stop.poll_fd(), self.clients.listener_fd(&self.listener)];
-        self.clients.poll(&mut fds, self.timeout())?;
+        let timeout = self.timeout();
+        self.clients.poll(&mut fds, timeout)?;
         let [stop, listener] = fds;
         if stop.is_readable() {
             return Ok(false);
@@ -46,18 +48,20 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         if std::mem::take(&mut self.executor.needs_commit) {
             self.commit(now)?;
         }
-        let continues = self.send();
+        self.clients.active().iter_mut().for_each(Client::send);
+        self.clients.remove_closed();
         self.run_due(now)?;
-        Ok(continues)
+        let awaits_shutdown = |client: &Client| matches!(client.state, AwaitingShutdown(_));
+        Ok(!self.clients.active().iter().any(awaits_shutdown))
     }
 
     /// How long the next poll may wait.
-    fn timeout(&self) -> Option<Duration> {
-        if self.has_more {
-            return Some(Duration::ZERO);
+    fn timeout(&mut self) -> Duration {
+        if self.clients.active().iter().any(Client::can_execute) {
+            return Duration::ZERO;
         }
-        let due = [self.sync_at, Some(self.maintain_at), self.clients.paused_until];
-        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
+        let others = [self.sync_at, self.clients.paused_until].into_iter().flatten();
+        others.fold(self.maintain_at, Instant::min).saturating_duration_since(Instant::now())
     }
 
     /// Reads and executes what the clients have sent.
@@ -76,7 +80,7 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
                 break;
             }
             // Requests that have arrived meanwhile share the fsync.
-            self.clients.poll(&mut [], Some(Duration::ZERO))?;
+            self.clients.poll(&mut [], Duration::ZERO)?;
         }
         let counters = &mut self.executor.counters;
         counters.iterations += u64::from(counters.requests > before);
@@ -106,19 +110,6 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
             self.maintain_at = now + if has_more { STEP_PAUSE } else { SECOND };
         }
         Ok(())
-    }
-
-    /// Sends the replies. Returns false if a client has asked for shutdown.
-    fn send(&mut self) -> bool {
-        let mut continues = true;
-        self.has_more = false;
-        for client in self.clients.active() {
-            client.send();
-            self.has_more |= client.can_execute();
-            continues &= !matches!(client.state, AwaitingShutdown(_));
-        }
-        self.clients.remove_closed();
-        continues
     }
 }
 

@@ -143,8 +143,6 @@ pub struct KvsServer<E: ?Sized> {
     maintain_at: Instant,
     /// All clients are read into this buffer.
     buffer: Vec<u8>,
-    /// Whether a connection can execute more lines without a poll.
-    has_more: bool,
     executor: Executor<E>,
 }
 
@@ -170,7 +168,6 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
             sync_at: None,
             maintain_at: Instant::now(),
             buffer: vec![0; options.read_bytes_max],
-            has_more: false,
             executor: Executor::new(engine, &options),
         })
     }

@@ -159,7 +159,7 @@ fn send_all(clients: &mut Clients, deadline: Instant) -> Result<()> {
         if is_sent || left.is_zero() {
             return Ok(());
         }
-        clients.poll(&mut [], Some(left))?;
+        clients.poll(&mut [], left)?;
     }
 }
 

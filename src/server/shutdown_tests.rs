@@ -5,7 +5,7 @@ use super::*;
 /// Whether a server would notice now that it should stop.
 fn is_asked(stop: &Stop) -> bool {
     let mut fds = [stop.poll_fd()];
-    crate::poll::wait(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    crate::poll::wait(&mut fds, Duration::ZERO).unwrap() == 1
 }
 
 #[test]
