@@ -87,12 +87,6 @@ impl Clients {
         }
     }
 
-    /// Adds a client, which is active.
-    fn add(&mut self, client: Client) {
-        self.all.push(client);
-        self.activate(self.all.len() - 1);
-    }
-
     /// Moves the idle client at `index` to the end of the active ones.
     fn activate(&mut self, index: usize) {
         self.all.swap(index, self.active_count);
@@ -102,7 +96,7 @@ impl Clients {
     /// Waits until a client or one of `others` is ready, at most for `timeout`. It
     /// may return earlier, with nothing ready.
     pub(super) fn poll(&mut self, others: &mut [PollFd], timeout: Duration) -> Result<()> {
-        // A timer that ends soon costs more than the call, so without need there is none.
+        // A timer of a few ms slows the call down, so it is set only if a client is idle.
         let is_any_idle = self.active_count < self.all.len();
         let interval = if is_any_idle { FULL_POLL_INTERVAL } else { ACTIVE_TIME };
         let until_full = interval.saturating_sub(self.last_full_poll.elapsed());
@@ -159,13 +153,8 @@ impl Clients {
         &mut self.all
     }
 
-    /// Number of connections, with those that are only closed in order.
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
-    }
-
     /// Number of clients that are served, or wait for replies.
-    pub(super) fn served_count(&self) -> usize {
+    fn served_count(&self) -> usize {
         self.all.iter().filter(|it| !matches!(it.state, Lingering | Closed)).count()
     }
 
@@ -220,7 +209,8 @@ impl Clients {
             client.close_with(&fault(Code::Busy, message), LineEnding::Lf);
             counters.clients_refused += 1;
         }
-        self.add(client);
+        self.all.push(client);
+        self.activate(self.all.len() - 1);
     }
 }
 

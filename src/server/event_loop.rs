@@ -67,7 +67,7 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// Reads and executes what the clients have sent.
     fn execute(&mut self) -> Result<()> {
         let before = self.executor.counters.requests;
-        self.executor.counters.clients = self.clients.len() as u64;
+        self.executor.counters.clients = self.clients.all().len() as u64;
         for _ in 0..ROUNDS_MAX {
             let executed = self.executor.counters.requests;
             for client in self.clients.active() {

@@ -14,7 +14,7 @@ fn event_loop(options: ServerOptions, count: usize) -> (KvsServer<MemoryEngine>,
     let mut event_loop = KvsServer::new(listener, Box::default(), options).unwrap();
     let address = event_loop.local_addr();
     let clients = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
-    while event_loop.clients.len() < count {
+    while event_loop.clients.all().len() < count {
         event_loop.run_once(&Stop::never()).unwrap();
     }
     (event_loop, clients)
@@ -60,7 +60,7 @@ fn a_departure_ends_the_pause_of_the_listener() {
     event_loop.run_once(&Stop::never()).unwrap();
     assert!(event_loop.clients.paused_until.is_some());
     drop(clients);
-    while event_loop.clients.len() > 0 {
+    while !event_loop.clients.all().is_empty() {
         event_loop.run_once(&Stop::never()).unwrap();
     }
     assert!(event_loop.clients.paused_until.is_none());
