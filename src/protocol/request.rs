@@ -73,10 +73,11 @@ pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
     request.map_err(|fault| if is_http(line) { Fault::http() } else { fault })
 }
 
-/// Returns true for a line that HTTP begins with, or sends before anything that a web
-/// page can choose. The server also calls this with the beginning of a line over the
-/// limit. Otherwise a web page could send such a line first to have later lines executed.
-/// Five bytes are enough to tell. Under a smaller limit no request that changes data fits.
+/// Returns true if a line looks like HTTP: its last word is a version, or its first word
+/// comes before anything that a web page can choose. The server also calls this with the
+/// beginning of a line over the limit. Otherwise a web page could send such a line first
+/// to have later lines executed. Five bytes are enough for the first word. Under a smaller
+/// limit no request that changes data fits.
 pub(crate) fn is_http(line: &[u8]) -> bool {
     let mut words = line.split(is_blank).filter(|word| !word.is_empty());
     let first = words.next().unwrap_or_default();

@@ -11,7 +11,7 @@
 //! After each iteration that wrote, the engine does one step of housekeeping. While
 //! there is more to do, the next step follows after 1 ms, because the engine may be
 //! waiting for an fsync. An idle server does a step a second: the engine can record
-//! that everything is on disk, or try again what failed (`an_idle_server_rests`).
+//! that everything is on disk, or retry what failed (`an_idle_server_rests`).
 
 use std::time::{Duration, Instant};
 

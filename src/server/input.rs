@@ -69,8 +69,8 @@ impl Input {
         (self.consumed, self.scanned) = (start, start);
     }
 
-    /// Removes the bytes that were consumed. Of an incomplete line over the limit it
-    /// keeps too many for the limit, and the last byte, which may belong to the ending.
+    /// Removes the bytes that were consumed. Of an incomplete line over the limit, it keeps
+    /// one byte more than the limit, and the last byte, which may belong to the ending.
     pub(super) fn discard_consumed(&mut self, line_bytes_max: usize) {
         self.bytes.drain(..self.consumed);
         self.scanned -= self.consumed;
