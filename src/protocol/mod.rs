@@ -66,11 +66,6 @@ pub fn quoted(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The part of a bad line that an error message repeats.
-fn shown(line: &str) -> String {
-    line.chars().take(32).collect()
-}
-
 /// How a line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineEnding {

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::LineEnding;
 use super::token::{BLANKS, Tokens, push_quoted, push_text, push_token};
-use super::{Code, LineEnding, shown};
-use crate::error::KvsError;
+use crate::error::{Code, KvsError};
 
 /// Precedes each cause in the message of an error.
 const CAUSED_BY: &str = "; caused by: ";
@@ -108,7 +108,10 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
 pub fn decode_reply(line: &[u8]) -> crate::Result<Reply> {
     let bad = |reason| KvsError::BadReply { reason };
     let line = str::from_utf8(line).map_err(|error| bad(error.to_string()))?;
-    decode_utf8(line).ok_or_else(|| bad(format!("it begins '{}'", shown(line).escape_debug())))
+    decode_utf8(line).ok_or_else(|| {
+        let beginning = format!("{line:.32}");
+        bad(format!("it begins '{}'", beginning.escape_debug()))
+    })
 }
 
 fn decode_utf8(line: &str) -> Option<Reply> {

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::reply::Fault;
-use super::token::{BLANKS, Tokens, is_blank, push_short_token};
-use super::{Code, shown};
+use super::token::{BLANKS, Tokens, push_short_token};
+use crate::error::Code;
 
 /// The text of the reply to `HELP`: how to use each verb.
 pub const HELP: &str = "SET key value | GET key | RM key | SCAN [cursor] | AUTH token | PING | \
@@ -79,7 +79,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
 /// to have later lines executed. Five bytes are enough for the first word. Under a smaller
 /// limit no request that changes data fits.
 pub(crate) fn is_http(line: &[u8]) -> bool {
-    let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let first = words.next().unwrap_or_default();
     let last = words.next_back().unwrap_or(first);
     let has_http_name = first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:");
@@ -111,7 +111,7 @@ fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
         _ if is("SHUTDOWN") => Request::Shutdown,
         "" => return Err(syntax("the line has no verb; HELP lists them".to_owned())),
         _ => {
-            let message = format!("no verb is called '{}'; HELP lists them", shown(verb));
+            let message = format!("no verb is called '{verb:.32}'; HELP lists them");
             return Err(Fault::new(Code::UnknownVerb, message));
         }
     };

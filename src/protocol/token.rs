@@ -34,10 +34,6 @@ fn plain_len(bytes: &[u8]) -> usize {
 
 pub(super) const BLANKS: [char; 2] = [' ', '\t'];
 
-pub(super) fn is_blank(byte: &u8) -> bool {
-    BLANKS.contains(&char::from(*byte))
-}
-
 /// Decodes the tokens of a line, in order. Do not use it after an error, which says what
 /// is wrong at which byte of the line, counted from 1.
 pub(super) struct Tokens<'a> {
