@@ -62,7 +62,7 @@ pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX
 /// A string as a token in quotes, for output that a person reads.
 pub fn quoted(text: &str) -> String {
     let mut out = Vec::new();
-    token::push_quoted(&mut out, text);
+    token::push_quoted(&mut out, text, char::is_control);
     String::from_utf8_lossy(&out).into_owned()
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::LineEnding;
-use super::token::{BLANKS, Tokens, push_quoted, push_text, push_token};
+use super::token::{BLANKS, Tokens, push_escaped, push_quoted, push_token};
 use crate::error::{Code, KvsError};
 
 /// Precedes each cause in the message of an error.
@@ -66,19 +66,19 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
         Reply::Ok => out.extend_from_slice(b"OK"),
         Reply::Value(value) => {
             out.extend_from_slice(b"VALUE ");
-            push_token(out, value);
+            push_token(out, value, char::is_control);
         }
         Reply::NotFound => out.extend_from_slice(b"NOT_FOUND"),
         Reply::Keys { next, keys } => {
             out.extend_from_slice(b"KEYS ");
             match next.as_deref() {
                 None => out.push(b'-'),
-                Some("-") => push_quoted(out, "-"),
-                Some(cursor) => push_token(out, cursor),
+                Some("-") => push_quoted(out, "-", char::is_control),
+                Some(cursor) => push_token(out, cursor, char::is_control),
             }
             for key in keys {
                 out.push(b' ');
-                push_token(out, key);
+                push_token(out, key, char::is_control);
             }
         }
         Reply::Pong => out.extend_from_slice(b"PONG"),
@@ -86,12 +86,13 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
             out.extend_from_slice(b"STATS");
             for (name, value) in stats {
                 out.extend_from_slice(format!(" {name}=").as_bytes());
-                push_token(out, value);
+                push_token(out, value, char::is_control);
             }
         }
-        Reply::Help(text) => push_text(out, &format!("HELP {text}")),
+        Reply::Help(text) => push_escaped(out, &format!("HELP {text}"), char::is_control),
         Reply::Error(Fault { code, messages }) => {
-            push_text(out, &format!("ERR {} {}", code.as_str(), messages.join(CAUSED_BY)));
+            let text = format!("ERR {} {}", code.as_str(), messages.join(CAUSED_BY));
+            push_escaped(out, &text, char::is_control);
         }
     }
     if ending == LineEnding::CrLf {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::reply::Fault;
-use super::token::{BLANKS, Tokens, push_short_token};
+use super::token::{BLANKS, Tokens, push_token};
 use crate::error::Code;
 
 /// The text of the reply to `HELP`: how to use each verb.
@@ -51,7 +51,9 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(verb.as_bytes());
     for token in tokens.into_iter().flatten() {
         out.push(b' ');
-        push_short_token(out, token);
+        // At most two bytes longer than any token with this string. So a request that
+        // fits into a line can be written again.
+        push_token(out, token, |char| char < ' ');
     }
     out.push(b'\n');
 }

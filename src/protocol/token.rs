@@ -3,7 +3,7 @@
 //! Invariants:
 //! * [`Tokens`] decodes what [`push_token`] encodes, for every string
 //!   (`every_string_comes_back`).
-//! * [`push_token`] and [`push_text`] never write a control character
+//! * What is escaped by [`char::is_control`] has no control character
 //!   (`no_control_character_is_sent`). So no value can end a line or control a terminal.
 
 use std::borrow::Cow;
@@ -115,43 +115,23 @@ fn utf16_unit(text: &str) -> Option<u16> {
     digits.try_fold(0, |unit, digit| Some(16 * unit + digit? as u16))
 }
 
-/// Appends a string as a token of a reply: bare if possible, else quoted.
-pub(super) fn push_token(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text) { out.extend_from_slice(text.as_bytes()) } else { push_quoted(out, text) }
-}
-
-/// Appends a string as a token of a request, which is at most two bytes longer than any
-/// token with this string. So a request that fits into a line can be written again.
-pub(super) fn push_short_token(out: &mut Vec<u8>, text: &str) {
-    match is_plain(text) {
+/// Appends a string as a token: bare if possible, else quoted.
+pub(super) fn push_token(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
+    match !text.is_empty() && plain_len(text.as_bytes()) == text.len() {
         true => out.extend_from_slice(text.as_bytes()),
-        false => push_string(out, text, |char| char < ' '),
+        false => push_quoted(out, text, must_escape),
     }
 }
 
-/// Returns true if a string can be a bare token.
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && plain_len(text.as_bytes()) == text.len()
-}
-
-pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str) {
-    push_string(out, text, char::is_control);
-}
-
-/// Appends text whose control characters are escaped.
-pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
-    push_escaped(out, text, char::is_control);
-}
-
-/// Appends a JSON string. Escapes quotes, backslashes, and what `must_escape` selects.
-fn push_string(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
+/// Appends a JSON string. Also escapes quotes and backslashes.
+pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
     out.push(b'"');
     push_escaped(out, text, |char| must_escape(char) || matches!(char, '"' | '\\'));
     out.push(b'"');
 }
 
 /// Appends text. Escapes the characters for which `must_escape` is true.
-fn push_escaped(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
+pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
     let mut end = 0;
     for (at, char) in text.char_indices().filter(|(_, char)| must_escape(*char)) {
         out.extend_from_slice(&text.as_bytes()[end..at]);
