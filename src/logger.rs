@@ -97,7 +97,7 @@ fn write_to(out: &mut (impl Write + AsRawFd), level: Level, message: &str, dropp
 /// Whether a stream takes a message without waiting.
 pub fn is_writable(out: &impl AsRawFd) -> bool {
     let mut fds = [PollFd::new(out.as_raw_fd(), false, true)];
-    poll::wait(&mut fds, Some(Duration::ZERO)).is_ok() && fds[0].is_writable()
+    poll::wait(&mut fds, Duration::ZERO).is_ok() && fds[0].is_writable()
 }
 
 /// Writes a message that a peer, or a lasting error, can cause again and again, unless

@@ -13,15 +13,13 @@ use std::time::Duration;
 /// C's `nfds_t`.
 #[cfg(target_os = "linux")]
 type Nfds = std::ffi::c_ulong;
-/// C's `nfds_t`.
 #[cfg(target_os = "macos")]
 type Nfds = std::ffi::c_uint;
 
 const POLLIN: c_short = 0x1;
 const POLLOUT: c_short = 0x4;
-/// `POLLERR`, `POLLHUP` and `POLLNVAL`: conditions that are reported without being
-/// asked for. The next read or write reveals them. If neither is tried, they are
-/// reported again and again.
+/// `POLLERR`, `POLLHUP` and `POLLNVAL`: conditions that are always reported, until a
+/// read or write reveals them.
 const GONE: c_short = 0x8 | 0x10 | 0x20;
 
 /// A descriptor and its events; C's `struct pollfd`.
@@ -34,15 +32,10 @@ pub(crate) struct PollFd {
 }
 
 impl PollFd {
-    /// Waits until `fd` can be read, written, or both.
+    /// Waits until `fd` can be read, written, or both. -1 is ignored.
     pub(crate) fn new(fd: RawFd, read: bool, write: bool) -> PollFd {
         let events = if read { POLLIN } else { 0 } | if write { POLLOUT } else { 0 };
         PollFd { fd, events, revents: 0 }
-    }
-
-    /// Waits for nothing.
-    pub(crate) const fn none() -> PollFd {
-        PollFd { fd: -1, events: 0, revents: 0 }
     }
 
     /// Whether a read would return bytes, the end of the input, or an error.
@@ -56,13 +49,21 @@ impl PollFd {
     }
 }
 
-/// Waits until one of `fds` is ready or `timeout` has passed; `None` waits
-/// without a limit. Returns how many are ready.
+/// Waits until one of `fds` is ready or `timeout` has passed. Returns how many are ready.
 ///
 /// A wait that a signal interrupts finds nothing. The signal's handler makes a
 /// descriptor ready for the next wait.
-pub(crate) fn wait(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
-    match poll_raw(fds, milliseconds(timeout)) {
+#[expect(unsafe_code, reason = "std has no poll(2)")]
+pub(crate) fn wait(fds: &mut [PollFd], timeout: Duration) -> io::Result<usize> {
+    unsafe extern "C" {
+        fn poll(fds: *mut PollFd, nfds: Nfds, timeout: c_int) -> c_int;
+    }
+    let count = Nfds::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: pointer and length are those of one slice, which is borrowed for the
+    // whole call. Its elements have the layout of C's `struct pollfd`. The call
+    // writes only to their `revents`.
+    let ready = unsafe { poll(fds.as_mut_ptr(), count, milliseconds(timeout)) };
+    match usize::try_from(ready).map_err(|_| io::Error::last_os_error()) {
         Err(e) if e.kind() == io::ErrorKind::Interrupted => {
             fds.iter_mut().for_each(|fd| fd.revents = 0);
             Ok(0)
@@ -73,22 +74,8 @@ pub(crate) fn wait(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<
 
 /// The timeout for the call. It is rounded up: if the last millisecond before a
 /// deadline were rounded down to zero, the event loop would spin.
-fn milliseconds(timeout: Option<Duration>) -> c_int {
-    let rounded_up = |time: Duration| time.as_nanos().div_ceil(1_000_000);
-    timeout.map_or(-1, |time| rounded_up(time).try_into().unwrap_or(c_int::MAX))
-}
-
-#[expect(unsafe_code, reason = "std has no poll(2)")]
-fn poll_raw(fds: &mut [PollFd], timeout_ms: c_int) -> io::Result<usize> {
-    unsafe extern "C" {
-        fn poll(fds: *mut PollFd, nfds: Nfds, timeout: c_int) -> c_int;
-    }
-    let count = Nfds::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: pointer and length are those of one slice, which is borrowed for the
-    // whole call. Its elements have the layout of C's `struct pollfd`. The call
-    // writes only to their `revents`.
-    let ready = unsafe { poll(fds.as_mut_ptr(), count, timeout_ms) };
-    usize::try_from(ready).map_err(|_| io::Error::last_os_error())
+fn milliseconds(timeout: Duration) -> c_int {
+    timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(c_int::MAX)
 }
 
 #[cfg(test)]
@@ -103,13 +90,13 @@ mod tests {
         let (mut near, mut far) = UnixStream::pair().unwrap();
         let (near_fd, far_fd) = (near.as_raw_fd(), far.as_raw_fd());
         let mut fds = [PollFd::new(near_fd, true, false), PollFd::new(far_fd, true, false)];
-        assert_eq!(wait(&mut fds, Some(Duration::ZERO)).unwrap(), 0);
+        assert_eq!(wait(&mut fds, Duration::ZERO).unwrap(), 0);
         near.write_all(b"x").unwrap();
-        assert_eq!(wait(&mut fds, None).unwrap(), 1);
+        assert_eq!(wait(&mut fds, Duration::MAX).unwrap(), 1);
         assert!(!fds[0].is_readable() && fds[1].is_readable() && !fds[1].is_writable());
         far.read_exact(&mut [0]).unwrap();
         fds[1] = PollFd::new(far_fd, true, true);
-        assert_eq!(wait(&mut fds, None).unwrap(), 1);
+        assert_eq!(wait(&mut fds, Duration::MAX).unwrap(), 1);
         assert!(!fds[1].is_readable() && fds[1].is_writable());
     }
 
@@ -118,21 +105,20 @@ mod tests {
         let (near, far) = UnixStream::pair().unwrap();
         drop(far);
         let mut fd = [PollFd::new(near.as_raw_fd(), false, false)];
-        assert_eq!(wait(&mut fd, None).unwrap(), 1);
+        assert_eq!(wait(&mut fd, Duration::MAX).unwrap(), 1);
         assert!(fd[0].is_readable() && fd[0].is_writable());
     }
 
     #[test]
     fn an_empty_entry_is_ignored() {
-        assert_eq!(wait(&mut [PollFd::none()], Some(Duration::ZERO)).unwrap(), 0);
+        assert_eq!(wait(&mut [PollFd::new(-1, true, false)], Duration::ZERO).unwrap(), 0);
     }
 
     #[test]
     fn timeouts_are_rounded_up_without_overflow() {
-        assert_eq!(milliseconds(None), -1);
-        assert_eq!(milliseconds(Some(Duration::ZERO)), 0);
-        assert_eq!(milliseconds(Some(Duration::from_nanos(1))), 1);
-        assert_eq!(milliseconds(Some(Duration::from_micros(1_001))), 2);
-        assert_eq!(milliseconds(Some(Duration::MAX)), c_int::MAX);
+        assert_eq!(milliseconds(Duration::ZERO), 0);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_micros(1_001)), 2);
+        assert_eq!(milliseconds(Duration::MAX), c_int::MAX);
     }
 }

@@ -44,17 +44,17 @@ mod request;
 mod token;
 
 pub use self::reply::{Fault, Reply, decode_reply, encode_reply};
-pub(crate) use self::request::decode_beginning;
+pub(crate) use self::request::is_http;
 pub use self::request::{HELP, Request, decode_request, encode_request};
 pub use crate::error::Code;
-
-use self::token::ESCAPE_FACTOR_MAX;
 
 /// Default maximum length of a request line in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 /// The largest maximum. Each client can make the server hold a line of this length.
 pub const LINE_BYTES_LIMIT: usize = 256 << 20;
 
+/// Maximum length of an escape such as `\u001b`, divided by that of its character.
+const ESCAPE_FACTOR_MAX: usize = 6;
 /// Maximum length of a reply that a client accepts: a value as long as the
 /// longest line, with every byte escaped.
 pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX * LINE_BYTES_LIMIT;
@@ -62,13 +62,8 @@ pub(crate) const REPLY_BYTES_MAX: usize = "VALUE \"\"".len() + ESCAPE_FACTOR_MAX
 /// A string as a token in quotes, for output that a person reads.
 pub fn quoted(text: &str) -> String {
     let mut out = Vec::new();
-    token::push_quoted(&mut out, text);
+    token::push_quoted(&mut out, text, char::is_control);
     String::from_utf8_lossy(&out).into_owned()
-}
-
-/// The part of a bad line that an error message repeats.
-fn shown(line: &str) -> String {
-    line.chars().take(32).collect()
 }
 
 /// How a line ends.

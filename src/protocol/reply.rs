@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::token::{BLANKS, Tokens, push_quoted, push_text, push_token};
-use super::{Code, LineEnding, shown};
-use crate::error::KvsError;
+use super::LineEnding;
+use super::token::{BLANKS, Tokens, push_escaped, push_quoted, push_token};
+use crate::error::{Code, KvsError};
 
 /// Precedes each cause in the message of an error.
 const CAUSED_BY: &str = "; caused by: ";
@@ -66,19 +66,19 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
         Reply::Ok => out.extend_from_slice(b"OK"),
         Reply::Value(value) => {
             out.extend_from_slice(b"VALUE ");
-            push_token(out, value);
+            push_token(out, value, char::is_control);
         }
         Reply::NotFound => out.extend_from_slice(b"NOT_FOUND"),
         Reply::Keys { next, keys } => {
             out.extend_from_slice(b"KEYS ");
             match next.as_deref() {
                 None => out.push(b'-'),
-                Some("-") => push_quoted(out, "-"),
-                Some(cursor) => push_token(out, cursor),
+                Some("-") => push_quoted(out, "-", char::is_control),
+                Some(cursor) => push_token(out, cursor, char::is_control),
             }
             for key in keys {
                 out.push(b' ');
-                push_token(out, key);
+                push_token(out, key, char::is_control);
             }
         }
         Reply::Pong => out.extend_from_slice(b"PONG"),
@@ -86,12 +86,13 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
             out.extend_from_slice(b"STATS");
             for (name, value) in stats {
                 out.extend_from_slice(format!(" {name}=").as_bytes());
-                push_token(out, value);
+                push_token(out, value, char::is_control);
             }
         }
-        Reply::Help(text) => push_text(out, &format!("HELP {text}")),
+        Reply::Help(text) => push_escaped(out, &format!("HELP {text}"), char::is_control),
         Reply::Error(Fault { code, messages }) => {
-            push_text(out, &format!("ERR {} {}", code.as_str(), messages.join(CAUSED_BY)));
+            let text = format!("ERR {} {}", code.as_str(), messages.join(CAUSED_BY));
+            push_escaped(out, &text, char::is_control);
         }
     }
     if ending == LineEnding::CrLf {
@@ -108,12 +109,15 @@ pub fn encode_reply(reply: &Reply, ending: LineEnding, out: &mut Vec<u8>) {
 pub fn decode_reply(line: &[u8]) -> crate::Result<Reply> {
     let bad = |reason| KvsError::BadReply { reason };
     let line = str::from_utf8(line).map_err(|error| bad(error.to_string()))?;
-    decode_utf8(line).ok_or_else(|| bad(format!("it begins '{}'", shown(line).escape_debug())))
+    decode_utf8(line).ok_or_else(|| {
+        let beginning = format!("{line:.32}");
+        bad(format!("it begins '{}'", beginning.escape_debug()))
+    })
 }
 
 fn decode_utf8(line: &str) -> Option<Reply> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let mut tokens = Tokens::new(rest);
+    let mut tokens = Tokens { len: rest.len(), rest };
     let reply = match word {
         "HELP" => return Some(Reply::Help(rest.to_owned())),
         "ERR" => {
@@ -136,13 +140,14 @@ fn decode_utf8(line: &str) -> Option<Reply> {
         "PONG" => Reply::Pong,
         "STATS" => {
             let mut stats = Vec::new();
-            while !tokens.is_at_end() {
-                let name = tokens.next_until(['=']).to_owned();
-                stats.push((name, tokens.next()?.ok()?.into_owned()));
+            while !tokens.rest.is_empty() {
+                let (name, rest) = tokens.rest.trim_start_matches(' ').split_once('=')?;
+                tokens.rest = rest;
+                stats.push((name.to_owned(), tokens.next()?.ok()?.into_owned()));
             }
             Reply::Stats(stats)
         }
         _ => return None,
     };
-    tokens.is_at_end().then_some(reply)
+    tokens.rest.is_empty().then_some(reply)
 }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::reply::Fault;
-use super::token::{BLANKS, Tokens, is_blank, push_short_token};
-use super::{Code, shown};
+use super::token::{BLANKS, Tokens, push_token};
+use crate::error::Code;
 
 /// The text of the reply to `HELP`: how to use each verb.
 pub const HELP: &str = "SET key value | GET key | RM key | SCAN [cursor] | AUTH token | PING | \
@@ -51,7 +51,9 @@ pub fn encode_request(request: &Request<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(verb.as_bytes());
     for token in tokens.into_iter().flatten() {
         out.push(b' ');
-        push_short_token(out, token);
+        // At most two bytes longer than any token with this string. So a request that
+        // fits into a line can be written again.
+        push_token(out, token, |char| char < ' ');
     }
     out.push(b'\n');
 }
@@ -69,26 +71,27 @@ pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
         let hint = "store binary data as text, such as base64";
         Fault::new(Code::Utf8, format!("the line is not UTF-8 from byte {from} on; {hint}"))
     });
-    text.and_then(decode_utf8).map_err(|fault| {
-        let last = line.rsplit(is_blank).find(|word| !word.is_empty());
-        let is_http = last.is_some_and(|last| last.starts_with(b"HTTP/"));
-        if is_http { Fault::http() } else { decode_beginning(line).unwrap_or(fault) }
-    })
+    let request = text.and_then(decode_utf8);
+    request.map_err(|fault| if is_http(line) { Fault::http() } else { fault })
 }
 
-/// The fault for a line that begins with a word that HTTP sends before anything that a
-/// web page can choose. The server also calls this with the beginning of a line over the
-/// limit. Otherwise a web page could send such a line first to have later lines executed.
-/// Five bytes are enough to tell. Under a smaller limit no request that changes data fits.
-pub(crate) fn decode_beginning(line: &[u8]) -> Option<Fault> {
-    let first = line.split(is_blank).find(|word| !word.is_empty())?;
-    let is_http = first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:");
-    is_http.then(Fault::http)
+/// Returns true if a line looks like HTTP: its last word is a version, or its first word
+/// comes before anything that a web page can choose. The server also calls this with the
+/// beginning of a line over the limit. Otherwise a web page could send such a line first
+/// to have later lines executed. Five bytes are enough for the first word. Under a smaller
+/// limit no request that changes data fits.
+pub(crate) fn is_http(line: &[u8]) -> bool {
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let first = words.next().unwrap_or_default();
+    let last = words.next_back().unwrap_or(first);
+    let has_http_name = first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:");
+    has_http_name || last.starts_with(b"HTTP/")
 }
 
 fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
-    let mut tokens = Tokens::new(line);
-    let verb = tokens.next_until(BLANKS);
+    let text = line.trim_start_matches(BLANKS);
+    let (verb, rest) = text.split_once(BLANKS).unwrap_or((text, ""));
+    let mut tokens = Tokens { len: line.len(), rest };
     let is = |name: &str| verb.eq_ignore_ascii_case(name);
     let syntax = |message| Fault::new(Code::Syntax, message);
     let usage = || {
@@ -110,7 +113,7 @@ fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {
         _ if is("SHUTDOWN") => Request::Shutdown,
         "" => return Err(syntax("the line has no verb; HELP lists them".to_owned())),
         _ => {
-            let message = format!("no verb is called '{}'; HELP lists them", shown(verb));
+            let message = format!("no verb is called '{verb:.32}'; HELP lists them");
             return Err(Fault::new(Code::UnknownVerb, message));
         }
     };

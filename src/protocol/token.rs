@@ -3,26 +3,15 @@
 //! Invariants:
 //! * [`Tokens`] decodes what [`push_token`] encodes, for every string
 //!   (`every_string_comes_back`).
-//! * [`push_token`] and [`push_text`] never write a control character
+//! * What is escaped by [`char::is_control`] has no control character
 //!   (`no_control_character_is_sent`). So no value can end a line or control a terminal.
 
 use std::borrow::Cow;
 
-/// Maximum length of an escape, divided by the length of its character:
-/// `\u001b` has six bytes for one.
-pub(super) const ESCAPE_FACTOR_MAX: usize = 6;
 const UTF16_ESCAPE_BYTES: usize = r"\uXXXX".len();
-/// The letters of the short escapes, and their characters.
-const LETTERS: [(u8, char); 8] = [
-    (b'"', '"'),
-    (b'\\', '\\'),
-    (b'/', '/'),
-    (b'b', '\x08'),
-    (b'f', '\x0C'),
-    (b'n', '\n'),
-    (b'r', '\r'),
-    (b't', '\t'),
-];
+/// The letters of the short escapes, and the characters that they stand for.
+const LETTERS: &[u8; 8] = br#""\/bfnrt"#;
+const CHARS: &[u8; 8] = b"\"\\/\x08\x0C\n\r\t";
 
 /// Number of bytes that [`plain_len`] tests together.
 const CHUNK_BYTES: usize = 32;
@@ -45,17 +34,13 @@ fn plain_len(bytes: &[u8]) -> usize {
 
 pub(super) const BLANKS: [char; 2] = [' ', '\t'];
 
-pub(super) fn is_blank(byte: &u8) -> bool {
-    BLANKS.contains(&char::from(*byte))
-}
-
 /// Decodes the tokens of a line, in order. Do not use it after an error, which says what
 /// is wrong at which byte of the line, counted from 1.
 pub(super) struct Tokens<'a> {
     /// The length of the whole line.
-    len: usize,
+    pub(super) len: usize,
     /// The part of the line that is not decoded yet.
-    rest: &'a str,
+    pub(super) rest: &'a str,
 }
 
 impl<'a> Iterator for Tokens<'a> {
@@ -73,23 +58,6 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    pub(super) fn new(line: &'a str) -> Tokens<'a> {
-        Tokens { len: line.len(), rest: line }
-    }
-
-    /// The text before the next one of these characters, or before the end of the line.
-    /// Skips that character.
-    pub(super) fn next_until<const N: usize>(&mut self, ends: [char; N]) -> &'a str {
-        self.rest = self.rest.trim_start_matches(BLANKS);
-        let (text, rest) = self.rest.split_once(ends).unwrap_or((self.rest, ""));
-        self.rest = rest;
-        text
-    }
-
-    pub(super) fn is_at_end(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     /// A token that is quoted, or has an escape or a character that needs a closer look.
     fn next_escaped(&mut self) -> Result<String, String> {
         let is_quoted = self.rest.starts_with('"');
@@ -129,10 +97,9 @@ impl<'a> Tokens<'a> {
 
 /// The character of the escape at the start of `text`, and the escape's length.
 fn unescape(text: &str) -> Option<(char, usize)> {
-    let letter = *text.as_bytes().get(1)?;
-    if letter != b'u' {
-        let (_, char) = LETTERS.into_iter().find(|(it, _)| *it == letter)?;
-        return Some((char, r"\n".len()));
+    let letter = text.as_bytes().get(1)?;
+    if let Some(at) = LETTERS.iter().position(|it| it == letter) {
+        return Some((char::from(CHARS[at]), r"\n".len()));
     }
     let first = utf16_unit(text)?;
     // Used only if the first unit is one half of a surrogate pair.
@@ -148,45 +115,28 @@ fn utf16_unit(text: &str) -> Option<u16> {
     digits.try_fold(0, |unit, digit| Some(16 * unit + digit? as u16))
 }
 
-/// Appends a string as a token of a reply: bare if possible, else quoted.
-pub(super) fn push_token(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text) { out.extend_from_slice(text.as_bytes()) } else { push_quoted(out, text) }
-}
-
-/// Appends a string as a token of a request, which is at most two bytes longer than any
-/// token with this string. So a request that fits into a line can be written again.
-pub(super) fn push_short_token(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text) {
-        return out.extend_from_slice(text.as_bytes());
+/// Appends a string as a token: bare if possible, else quoted.
+pub(super) fn push_token(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
+    match !text.is_empty() && plain_len(text.as_bytes()) == text.len() {
+        true => out.extend_from_slice(text.as_bytes()),
+        false => push_quoted(out, text, must_escape),
     }
-    out.push(b'"');
-    push_escaped(out, text, |char| char < ' ' || matches!(char, '"' | '\\'));
-    out.push(b'"');
 }
 
-/// Returns true if a string can be a bare token.
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && plain_len(text.as_bytes()) == text.len()
-}
-
-pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str) {
+/// Appends a JSON string. Also escapes quotes and backslashes.
+pub(super) fn push_quoted(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
     out.push(b'"');
-    push_escaped(out, text, |char| char.is_control() || matches!(char, '"' | '\\'));
+    push_escaped(out, text, |char| must_escape(char) || matches!(char, '"' | '\\'));
     out.push(b'"');
-}
-
-/// Appends text whose control characters are escaped.
-pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
-    push_escaped(out, text, char::is_control);
 }
 
 /// Appends text. Escapes the characters for which `must_escape` is true.
-fn push_escaped(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
+pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str, must_escape: impl Fn(char) -> bool) {
     let mut end = 0;
     for (at, char) in text.char_indices().filter(|(_, char)| must_escape(*char)) {
         out.extend_from_slice(&text.as_bytes()[end..at]);
-        match LETTERS.into_iter().find(|(_, it)| *it == char) {
-            Some((letter, _)) => out.extend([b'\\', letter]),
+        match CHARS.iter().position(|it| char::from(*it) == char) {
+            Some(nth) => out.extend([b'\\', LETTERS[nth]]),
             None => out.extend(format!("\\u{:04x}", u32::from(char)).bytes()),
         }
         end = at + char.len_utf8();

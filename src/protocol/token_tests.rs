@@ -4,13 +4,13 @@ use super::*;
 
 /// All tokens of a line.
 fn tokens(line: &str) -> Result<Vec<String>, String> {
-    Tokens::new(line).map(|token| token.map(Cow::into_owned)).collect()
+    Tokens { len: line.len(), rest: line }.map(|token| token.map(Cow::into_owned)).collect()
 }
 
 /// A string as a token.
 fn token(text: &str) -> String {
     let mut out = Vec::new();
-    push_token(&mut out, text);
+    push_token(&mut out, text, char::is_control);
     String::from_utf8(out).unwrap()
 }
 
@@ -137,7 +137,7 @@ fn a_request_is_hardly_longer_than_it_was() {
     for token in ["a", r#""a b""#, r"\n\\", "\"\u{7f}\u{85}\"", r#""\u0001\/""#] {
         let text = tokens(token).unwrap().concat();
         let mut again = Vec::new();
-        push_short_token(&mut again, &text);
+        push_token(&mut again, &text, |char| char < ' ');
         assert!(again.len() <= token.len() + 2, "{token}");
         assert_eq!(tokens(str::from_utf8(&again).unwrap()), Ok(vec![text]));
     }
@@ -147,7 +147,7 @@ fn a_request_is_hardly_longer_than_it_was() {
 fn no_control_character_is_sent() {
     let all: String = ('\0'..=char::MAX).collect();
     let mut text = Vec::new();
-    push_text(&mut text, &all);
+    push_escaped(&mut text, &all, char::is_control);
     for sent in [String::from_utf8(text).unwrap(), token(&all)] {
         assert!(!sent.contains(char::is_control));
     }

@@ -1,36 +1,32 @@
 //! One client: reads bytes, executes lines, sends replies, and closes.
 //!
 //! A connection that ends is closed for writing and then *lingers*: it drops
-//! input until the client closes too. Closing a socket with unread input could
-//! destroy replies that the client has not read yet
+//! input until the client closes too, or sends nothing for a second. Closing a socket
+//! with unread input could destroy replies that the client has not read yet
 //! (`the_last_reply_survives_unread_input`).
 //!
 //! Invariants:
 //! * Nothing is read while a line waits for execution, or while too many replies
 //!   wait to be sent. So the buffers are bounded
 //!   (`a_client_that_does_not_read_is_not_read`).
-//! * In one iteration a connection is read at most `read_bytes_max` bytes. This
-//!   limit makes the event loop fair (`an_iteration_reads_a_limited_share`). It
-//!   executes one `SCAN` (`an_iteration_executes_one_scan`).
+//! * In an iteration a connection is read once, at most `read_bytes_max` bytes. This
+//!   makes the event loop fair (`an_iteration_reads_a_limited_share`). It executes one
+//!   `SCAN`, which reads many records for a short line (`an_iteration_executes_one_scan`).
 //! * Every byte of a reply is sent exactly once (`a_slow_socket_gets_every_byte_once`).
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ServerOptions;
 use super::execute::{Action, Executor, UNAUTHENTICATED_BYTES_MAX};
-use super::input::{Input, Line, Position};
+use super::input::{Input, Line};
 use crate::engine::KvsEngine;
-use crate::poll::PollFd;
 use crate::protocol::{LineEnding, Reply, Request, encode_reply};
 
-/// How long a connection lingers: some round trips of a slow network.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-/// How many bytes it drops meanwhile: more than can be in transit.
-const LINGER_BYTES: usize = 4 << 20;
+/// How many bytes are dropped at shutdown: more than a socket's buffers hold.
+const DROPPED_BYTES_MAX: u64 = 4 << 20;
 /// Lines that are decoded together, so that the engine looks up their keys together.
 const GROUP_LINES_MAX: usize = 32;
 
@@ -54,8 +50,8 @@ pub(super) enum ConnectionState {
     Closing,
     /// Waits for the reply to `SHUTDOWN`, which will end like this.
     AwaitingShutdown(LineEnding),
-    /// Everything is sent. Input is dropped until the client closes.
-    Lingering { until: Instant, bytes_left: usize },
+    /// Everything is sent. Input is dropped until the client closes or becomes idle.
+    Lingering,
     /// To be removed.
     Closed,
 }
@@ -67,7 +63,7 @@ use ConnectionState::{AwaitingShutdown, Closed, Closing, Lingering, Open};
 pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) peer: SocketAddr,
-    options: Rc<ServerOptions>,
+    options: Arc<ServerOptions>,
     input: Input,
     /// Encoded replies, of which the first `sent` bytes were sent.
     output: Vec<u8>,
@@ -78,17 +74,14 @@ pub(super) struct Connection<S> {
     is_readable: bool,
     /// When a poll last found anything.
     last_ready: Instant,
-    /// Bytes that may still be read in this iteration.
-    read_bytes_left: usize,
-    /// Whether a `SCAN` was executed in this iteration. It reads many records for a short
-    /// line, so the next lines wait for the next iteration.
-    has_scanned: bool,
+    /// Whether it has had its share of this iteration.
+    is_served: bool,
     is_authenticated: bool,
     pub(super) state: ConnectionState,
 }
 
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(socket: S, peer: SocketAddr, options: &Rc<ServerOptions>) -> Connection<S> {
+    pub(super) fn new(socket: S, peer: SocketAddr, options: &Arc<ServerOptions>) -> Connection<S> {
         Connection {
             socket,
             peer,
@@ -98,11 +91,10 @@ impl<S: Socket> Connection<S> {
             is_blocked: false,
             is_readable: false,
             last_ready: Instant::now(),
-            read_bytes_left: options.read_bytes_max,
-            has_scanned: false,
+            is_served: false,
             is_authenticated: options.secret.is_none(),
             state: Open,
-            options: Rc::clone(options),
+            options: Arc::clone(options),
         }
     }
 
@@ -120,25 +112,12 @@ impl<S: Socket> Connection<S> {
         if !std::mem::take(&mut self.is_readable) || !self.wants_read() {
             return;
         }
-        let len = buffer.len().min(self.limit(self.read_bytes_left));
-        match self.socket.read(&mut buffer[..len]) {
-            Ok(count) => self.receive(&buffer[..count]),
-            Err(e) if is_transient(&e) => {}
-            Err(_) => self.state = Closed,
-        }
-    }
-
-    /// Takes in what was read. Nothing means that the input has ended.
-    fn receive(&mut self, bytes: &[u8]) {
-        match &mut self.state {
-            Lingering { bytes_left, .. } if (1..=*bytes_left).contains(&bytes.len()) => {
-                *bytes_left -= bytes.len();
-            }
-            Lingering { .. } => self.state = Closed,
-            _ => {
-                self.read_bytes_left -= bytes.len();
-                self.input.append(bytes);
-            }
+        let len = self.limit(buffer.len());
+        match (self.socket.read(&mut buffer[..len]), self.state) {
+            (Err(e), _) if e.kind() == ErrorKind::WouldBlock => {}
+            (Err(_), _) | (Ok(0), Lingering) => self.state = Closed,
+            (Ok(_), Lingering) => {}
+            (Ok(count), _) => self.input.append(&buffer[..count]),
         }
     }
 
@@ -154,12 +133,12 @@ impl<S: Socket> Connection<S> {
             let count = if self.is_authenticated { GROUP_LINES_MAX } else { 1 };
             let lines = input.next_lines(count, self.limit(self.options.line_bytes_max));
             if let Some(rest) = self.execute_lines(lines, executor) {
-                input.position = rest;
+                input.rewind(rest);
             }
         }
-        input.discard_consumed();
+        input.discard_consumed(self.limit(self.options.line_bytes_max));
         let is_over = input.is_ended && !input.is_pending();
-        self.input = input;
+        (self.input, self.is_served) = (input, true);
         if is_over || self.state != Open {
             self.close();
         }
@@ -170,7 +149,7 @@ impl<S: Socket> Connection<S> {
         &mut self,
         lines: Vec<Line<'_>>,
         executor: &mut Executor<E>,
-    ) -> Option<Position> {
+    ) -> Option<usize> {
         // A single line gains nothing from prefetching.
         if lines.len() > 1 {
             let keys = lines.iter().filter_map(|line| match &line.request {
@@ -183,7 +162,7 @@ impl<S: Socket> Connection<S> {
             if !self.may_execute() {
                 return Some(start);
             }
-            self.has_scanned = matches!(request, Ok(Request::Scan { .. }));
+            self.is_served = matches!(request, Ok(Request::Scan { .. }));
             let action = match request {
                 Ok(request) => executor.execute(request, self.peer, &mut self.is_authenticated),
                 // Lines after it are ignored: a web page must not control the server.
@@ -200,15 +179,14 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sends replies, and closes if that is due. Ends the iteration.
-    pub(super) fn send(&mut self, now: Instant) {
-        (self.read_bytes_left, self.has_scanned) = (self.options.read_bytes_max, false);
-        if !self.is_blocked && self.unsent() > 0 {
+    pub(super) fn send(&mut self) {
+        self.is_served = false;
+        if self.can_send() {
             self.write_output();
         }
         if self.state == Closing && self.unsent() == 0 {
             let is_over = self.input.is_ended || self.socket.close_output().is_err();
-            let lingering = Lingering { until: now + LINGER_TIME, bytes_left: LINGER_BYTES };
-            self.state = if is_over { Closed } else { lingering };
+            self.state = if is_over { Closed } else { Lingering };
         }
     }
 
@@ -216,7 +194,7 @@ impl<S: Socket> Connection<S> {
     fn write_output(&mut self) {
         match self.socket.write(&self.output[self.sent..]) {
             Ok(count) => self.sent += count,
-            Err(e) if is_transient(&e) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.state = Closed,
         }
         self.is_blocked = self.unsent() > 0;
@@ -243,29 +221,27 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Drops the input that has arrived, and closes a lingering connection.
-    pub(super) fn stop_lingering(&mut self, buffer: &mut [u8]) {
-        while let Lingering { .. } = self.state {
-            match self.socket.read(buffer) {
-                Ok(count) => self.receive(&buffer[..count]),
-                Err(_) => self.state = Closed,
-            }
+    pub(super) fn stop_lingering(&mut self) {
+        if self.state == Lingering {
+            // It ends with an error when nothing more has arrived.
+            let _ = io::copy(&mut (&mut self.socket).take(DROPPED_BYTES_MAX), &mut io::sink());
+            self.state = Closed;
         }
     }
 
     /// Returns false if the client is idle now: it has nothing to do, and was last
-    /// ready longer ago than `active_time`. Then it frees unused memory. Closes a
-    /// connection that has lingered long enough.
+    /// ready longer ago than `active_time`. Then it frees unused memory, or closes if it
+    /// lingers.
     pub(super) fn stay_active(&mut self, now: Instant, active_time: Duration) -> bool {
-        if matches!(self.state, Lingering { until, .. } if until <= now) {
+        if now.duration_since(self.last_ready) < active_time {
+            return true;
+        }
+        if self.state == Lingering {
             self.state = Closed;
         }
-        let is_busy = self.can_execute() || matches!(self.state, Lingering { .. } | Closed);
-        let is_active = is_busy || now.duration_since(self.last_ready) < active_time;
-        if !is_active {
-            self.input.free_unused();
-            self.output.shrink_to_fit();
-        }
-        is_active
+        self.input.free_unused();
+        self.output.shrink_to_fit();
+        self.can_execute() || self.can_send() || self.state == Closed
     }
 
     /// A limit, which is lower before `AUTH`.
@@ -278,10 +254,14 @@ impl<S: Socket> Connection<S> {
         self.output.len() - self.sent
     }
 
+    fn can_send(&self) -> bool {
+        self.unsent() > 0 && !self.is_blocked
+    }
+
     /// Whether a line may be executed.
     fn may_execute(&self) -> bool {
         let is_below = self.unsent() < self.limit(self.options.output_bytes_max);
-        self.state == Open && is_below && !self.has_scanned
+        self.state == Open && is_below && !self.is_served
     }
 
     /// Whether there may be a line to execute, or the end of the input to handle.
@@ -290,25 +270,13 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        let can_read = self.may_execute() && !self.can_execute() && self.read_bytes_left > 0;
-        can_read || matches!(self.state, Lingering { .. })
+        let can_read = self.may_execute() && !self.can_execute();
+        can_read || self.state == Lingering
     }
 
     pub(super) fn wants_write(&self) -> bool {
         self.is_blocked && self.state != Closed
     }
-}
-
-impl Connection<TcpStream> {
-    /// What to poll.
-    pub(super) fn poll_fd(&self) -> PollFd {
-        PollFd::new(self.socket.as_raw_fd(), self.wants_read(), self.wants_write())
-    }
-}
-
-/// Whether a read or write may succeed later.
-fn is_transient(e: &io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn options() -> ServerOptions {
 fn connection_with(options: ServerOptions, chunks: &[&[u8]], ends: bool) -> Connection<Script> {
     let chunks = chunks.iter().map(|chunk| chunk.to_vec()).collect();
     let script = Script { chunks, ends, ..Script::default() };
-    Connection::new(script, ([127, 0, 0, 1], 1).into(), &Rc::new(options))
+    Connection::new(script, ([127, 0, 0, 1], 1).into(), &Arc::new(options))
 }
 
 fn connection(chunks: &[&[u8]], ends: bool) -> Connection<Script> {
@@ -92,7 +92,7 @@ fn run(connection: &mut Connection<Script>) -> String {
     executor.engine.set_str("a", "1").unwrap();
     for _ in 0..500 {
         execute(connection, &mut executor);
-        connection.send(Instant::now());
+        connection.send();
     }
     String::from_utf8(connection.socket.sent.clone()).unwrap()
 }
@@ -168,25 +168,12 @@ fn the_last_reply_survives_unread_input() {
         let sent = run(&mut connection);
         assert_eq!(sent.lines().count(), 1, "{sent}");
         assert!(connection.socket.output_is_closed);
-        let Lingering { until, .. } = connection.state else { panic!("{last}") };
-        let before = until - Duration::from_nanos(1);
-        assert!(connection.stay_active(before, Duration::ZERO) && connection.wants_read());
-        connection.stay_active(until, Duration::ZERO);
+        assert_eq!(connection.state, Lingering, "{last}");
+        let second = Duration::from_secs(1);
+        assert!(connection.stay_active(connection.last_ready, second) && connection.wants_read());
+        assert!(connection.stay_active(connection.last_ready + second, second));
         assert_eq!(connection.state, Closed);
     }
-}
-
-#[test]
-fn lingering_is_limited_in_bytes() {
-    let mut connection = connection(&[b"QUIT\n"], false);
-    run(&mut connection);
-    for _ in 0..=LINGER_BYTES / 1_000 {
-        assert!(matches!(connection.state, Lingering { .. }));
-        connection.socket.chunks.push_back(vec![0; 1_000]);
-        connection.note_ready(true, false, Instant::now());
-        connection.read(&mut [0; 1_000]);
-    }
-    assert_eq!(connection.state, Closed);
 }
 
 #[test]
@@ -204,15 +191,19 @@ fn a_client_that_does_not_read_is_not_read() {
 
 #[test]
 fn an_iteration_reads_a_limited_share() {
-    let options = ServerOptions { read_bytes_max: 8, ..ServerOptions::default() };
-    let mut connection = connection_with(options, &[&b"PING\n".repeat(4)], false);
+    let mut connection = connection(&[&b"PING\n".repeat(4)], false);
     let mut executor = executor(&connection);
-    assert_eq!(execute(&mut connection, &mut executor), 1);
-    assert!(!connection.wants_read());
-    assert_eq!(execute(&mut connection, &mut executor), 0, "its share is used up");
-    connection.send(Instant::now());
-    assert!(connection.wants_read());
-    assert_eq!(execute(&mut connection, &mut executor), 2);
+    for requests in [1, 3, 4] {
+        for _ in 0..2 {
+            connection.note_ready(true, false, Instant::now());
+            connection.read(&mut [0; 8]);
+            connection.execute(&mut executor);
+            assert_eq!(executor.counters.requests, requests);
+            assert!(!connection.wants_read(), "its share is used up");
+        }
+        connection.send();
+        assert!(connection.wants_read());
+    }
 }
 
 #[test]
@@ -226,7 +217,7 @@ fn an_iteration_executes_one_scan() {
         connection.execute(&mut executor);
         assert_eq!(executor.counters.requests, requests);
         assert!(!connection.can_execute());
-        connection.send(Instant::now());
+        connection.send();
         assert!(connection.can_execute());
     }
 }
@@ -262,8 +253,8 @@ fn shutdown_is_answered_last_and_ends_as_asked() {
     assert_eq!(run(&mut connection), "PONG\n");
     assert_eq!(connection.state, AwaitingShutdown(LineEnding::CrLf));
     connection.close_with(&Reply::Ok, LineEnding::CrLf);
-    connection.send(Instant::now());
-    connection.stop_lingering(&mut [0; 1_000]);
+    connection.send();
+    connection.stop_lingering();
     assert_eq!(connection.state, Closed);
     assert_eq!(connection.socket.sent, b"PONG\nOK\r\n");
 }
@@ -298,13 +289,13 @@ fn a_slow_socket_gets_every_byte_once() {
     execute(&mut connection, &mut executor);
     let expected = b"NOT_FOUND\r\n".repeat(4);
     for sent in (3..expected.len()).step_by(3) {
-        connection.send(Instant::now());
-        connection.send(Instant::now());
+        connection.send();
+        connection.send();
         assert_eq!(connection.socket.sent, expected[..sent], "a full socket is not written to");
         assert!(connection.wants_write());
         connection.note_ready(false, true, Instant::now());
     }
-    connection.send(Instant::now());
+    connection.send();
     assert!(!connection.wants_write());
     assert_eq!(connection.socket.sent, expected);
 }
@@ -316,7 +307,7 @@ fn sent_bytes_are_removed_in_bulk() {
     connection.output = vec![b'x'; 100];
     let held = (0..10).map(|_| {
         connection.is_blocked = false;
-        connection.send(Instant::now());
+        connection.send();
         connection.output.len()
     });
     assert_eq!(held.collect::<Vec<_>>(), [100, 100, 100, 100, 50, 50, 50, 20, 10, 0]);

@@ -10,130 +10,77 @@
 //!
 //! After each iteration that wrote, the engine does one step of housekeeping. While
 //! there is more to do, the next step follows after 1 ms, because the engine may be
-//! waiting for an fsync. A second after the last write it does one more step, and can
-//! record that everything is on disk. Then an idle server is woken once a minute, in
-//! case an error has kept the engine from its work (`an_idle_server_is_seldom_woken`).
+//! waiting for an fsync. An idle server does a step a second: the engine can record
+//! that everything is on disk, or retry what failed (`an_idle_server_rests`).
 
-use std::net::TcpListener;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::clients::Clients;
-use super::connection::ConnectionState::{AwaitingShutdown, Closed};
-use super::execute::Executor;
-use super::listener::Listener;
-use super::shutdown::{Stop, shut_down};
-use super::{Fsync, ServerOptions};
+use super::clients::Client;
+use super::connection::ConnectionState::AwaitingShutdown;
+use super::{Fsync, KvsServer, Stop};
 use crate::engine::KvsEngine;
 use crate::error::Result;
-use crate::logger::error;
-use crate::poll::PollFd;
 
-/// Maximum age of an unsynced write under `everysec`, and time from the last write
-/// to the last step of housekeeping.
+/// Maximum age of an unsynced write under `everysec`, and pause between two steps of
+/// housekeeping while the server is idle.
 const SECOND: Duration = Duration::from_secs(1);
 /// How often an iteration looks for requests that share its fsync. More would delay
 /// those that wait already.
 const ROUNDS_MAX: u32 = 16;
-/// Pause between two steps of housekeeping.
+/// Pause between two steps of housekeeping while there is more to do.
 const STEP_PAUSE: Duration = Duration::from_millis(1);
-/// Pause between two steps while the server is idle.
-const IDLE_PAUSE: Duration = Duration::from_secs(60);
 
-/// A running server.
-pub(super) struct EventLoop<E: ?Sized> {
-    stop: Stop,
-    listener: Listener,
-    clients: Clients,
-    fsync: Fsync,
-    /// When `everysec` syncs.
-    sync_at: Option<Instant>,
-    /// When the next step of housekeeping is due.
-    maintain_at: Instant,
-    last_write: Instant,
-    /// All clients are read into this buffer.
-    buffer: Vec<u8>,
-    /// Whether a connection can execute more lines without a poll.
-    has_more: bool,
-    executor: Executor<E>,
-}
-
-impl<E: KvsEngine + ?Sized> EventLoop<E> {
-    pub(super) fn new(
-        listener: TcpListener,
-        engine: Box<E>,
-        options: ServerOptions,
-        stop: Stop,
-    ) -> EventLoop<E> {
-        let (options, now) = (Rc::new(options), Instant::now());
-        EventLoop {
-            stop,
-            listener: Listener::new(listener, &options),
-            clients: Clients::new(),
-            fsync: options.fsync,
-            sync_at: None,
-            maintain_at: now,
-            last_write: now,
-            buffer: vec![0; options.read_bytes_max],
-            has_more: false,
-            executor: Executor::new(engine, &options),
-        }
-    }
-
-    /// Serves until a client or the stop pipe asks for shutdown.
-    pub(super) fn run(mut self) -> Result<()> {
-        while self.run_once().inspect_err(|e| {
-            error!("the server stops without replying: {}", e.chain().join(": "));
-        })? {}
-        shut_down(self.executor.engine, self.listener, self.clients, &mut self.buffer)
-    }
-
+impl<E: KvsEngine + ?Sized> KvsServer<E> {
     /// One iteration. Returns whether another one follows.
-    fn run_once(&mut self) -> Result<bool> {
-        let fixed = [self.stop.poll_fd(), self.listener.poll_fd(self.clients.len())];
+    pub(super) fn run_once(&mut self, stop: &Stop) -> Result<bool> {
+        let mut fds = [stop.poll_fd(), self.clients.listener_fd(&self.listener)];
         let timeout = self.timeout();
-        let [stop, listener] = self.clients.poll(fixed, timeout)?;
+        self.clients.poll(&mut fds, timeout)?;
+        let [stop, listener] = fds;
         if stop.is_readable() {
             return Ok(false);
         }
         if listener.is_readable() {
-            self.listener.accept(&mut self.clients, &mut self.executor.counters);
+            self.clients.accept(&self.listener, &mut self.executor.counters);
         }
         let now = Instant::now();
         self.execute()?;
         if std::mem::take(&mut self.executor.needs_commit) {
             self.commit(now)?;
         }
-        let continues = self.send(now);
+        self.clients.active().iter_mut().for_each(Client::send);
+        self.clients.remove_closed();
         self.run_due(now)?;
-        Ok(continues)
+        let awaits_shutdown = |client: &Client| matches!(client.state, AwaitingShutdown(_));
+        Ok(!self.clients.active().iter().any(awaits_shutdown))
     }
 
     /// How long the next poll may wait.
-    fn timeout(&self) -> Option<Duration> {
-        if self.has_more {
-            return Some(Duration::ZERO);
+    fn timeout(&mut self) -> Duration {
+        if self.clients.active().iter().any(Client::can_execute) {
+            return Duration::ZERO;
         }
-        let due = [self.sync_at, Some(self.maintain_at), self.listener.paused_until];
-        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
+        let others = [self.sync_at, self.clients.paused_until].into_iter().flatten();
+        others.fold(self.maintain_at, Instant::min).saturating_duration_since(Instant::now())
     }
 
     /// Reads and executes what the clients have sent.
     fn execute(&mut self) -> Result<()> {
         let before = self.executor.counters.requests;
-        self.executor.counters.clients = self.clients.len() as u64;
+        self.executor.counters.clients = self.clients.all().len() as u64;
         for _ in 0..ROUNDS_MAX {
             let executed = self.executor.counters.requests;
-            self.clients.for_each_active(|client| {
+            for client in self.clients.active() {
                 client.read(&mut self.buffer);
                 client.execute(&mut self.executor);
-            });
-            let waits_for_fsync = self.executor.needs_commit && self.fsync == Fsync::Always;
+            }
+            let fsyncs = self.executor.options.fsync == Fsync::Always;
+            let waits_for_fsync = self.executor.needs_commit && fsyncs;
             if self.executor.counters.requests == executed || !waits_for_fsync {
                 break;
             }
             // Requests that have arrived meanwhile share the fsync.
-            self.clients.poll_active([PollFd::none(); 2], Some(Duration::ZERO))?;
+            self.clients.poll(&mut [], Duration::ZERO)?;
         }
         let counters = &mut self.executor.counters;
         counters.iterations += u64::from(counters.requests > before);
@@ -143,12 +90,11 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
     /// Makes the writes of an iteration as durable as their replies promise.
     fn commit(&mut self, now: Instant) -> Result<()> {
         self.executor.counters.commits += 1;
-        (self.last_write, self.maintain_at) = (now, now);
-        if self.fsync == Fsync::Always {
-            return self.executor.engine.sync();
-        }
-        if self.fsync == Fsync::EverySec {
-            self.sync_at.get_or_insert(now + SECOND);
+        self.maintain_at = now;
+        match self.executor.options.fsync {
+            Fsync::Always => return self.executor.engine.sync(),
+            Fsync::EverySec => _ = self.sync_at.get_or_insert(now + SECOND),
+            Fsync::Never => {}
         }
         self.executor.engine.flush()
     }
@@ -160,32 +106,10 @@ impl<E: KvsEngine + ?Sized> EventLoop<E> {
             self.executor.engine.sync_in_background()?;
         }
         if self.maintain_at <= now {
-            let idle_at = self.last_write + SECOND;
-            self.maintain_at = match self.executor.engine.maintain()? {
-                true => now + STEP_PAUSE,
-                false if now < idle_at => idle_at,
-                false => now + IDLE_PAUSE,
-            };
+            let has_more = self.executor.engine.maintain()?;
+            self.maintain_at = now + if has_more { STEP_PAUSE } else { SECOND };
         }
         Ok(())
-    }
-
-    /// Sends the replies. Returns false if a client has asked for shutdown.
-    fn send(&mut self, now: Instant) -> bool {
-        let (mut is_any_closed, mut continues) = (false, true);
-        self.has_more = false;
-        self.clients.for_each_active(|client| {
-            client.send(now);
-            self.has_more |= client.can_execute();
-            is_any_closed |= client.state == Closed;
-            continues &= !matches!(client.state, AwaitingShutdown(_));
-        });
-        if is_any_closed {
-            self.clients.retain(|state| state != Closed);
-            // A descriptor is free again.
-            self.listener.paused_until = None;
-        }
-        continues
     }
 }
 

@@ -1,68 +1,69 @@
 //! Single iterations, with clients of the test's.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
-use super::super::Fsync;
 use super::*;
+use crate::ServerOptions;
 use crate::server::testing::{Controls, MemoryEngine};
 
 /// A server that runs an iteration when told to, and this many clients.
-fn event_loop(options: ServerOptions, count: usize) -> (EventLoop<MemoryEngine>, Vec<TcpStream>) {
+fn event_loop(options: ServerOptions, count: usize) -> (KvsServer<MemoryEngine>, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut event_loop = EventLoop::new(listener, Box::default(), options, Stop::never());
+    let mut event_loop = KvsServer::new(listener, Box::default(), options).unwrap();
+    let address = event_loop.local_addr();
     let clients = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
-    while event_loop.clients.len() < count {
-        event_loop.run_once().unwrap();
+    while event_loop.clients.all().len() < count {
+        event_loop.run_once(&Stop::never()).unwrap();
     }
     (event_loop, clients)
 }
 
 #[test]
 fn requests_that_arrive_meanwhile_share_a_commit() {
-    for (fsync, line, iterations, commits) in [
-        (Fsync::Always, b"SET a 1\n", 2, 2),
-        (Fsync::Always, b"GET abc\n", 4, 0),
-        (Fsync::Never, b"SET a 1\n", 4, 4),
+    let rounds = ROUNDS_MAX as usize;
+    for (fsync, count, iterations) in [
+        (Fsync::Always, 2, 1),
+        (Fsync::Never, 2, 2),
+        // An iteration ends although requests arrive.
+        (Fsync::Always, rounds + 1, 2),
     ] {
-        // A read takes one request. A client may send two of them in an iteration.
-        let options = ServerOptions { fsync, read_bytes_max: 16, ..ServerOptions::default() };
-        let (mut event_loop, mut clients) = event_loop(options, 1);
-        event_loop.buffer.truncate(8);
-        clients[0].write_all(&line.repeat(4)).unwrap();
-        while event_loop.executor.counters.requests < 4 {
-            event_loop.run_once().unwrap();
+        let options = ServerOptions { fsync, ..ServerOptions::default() };
+        let (mut event_loop, mut clients) = event_loop(options, count);
+        let mut first = clients.remove(0);
+        *event_loop.executor.engine.controls.meanwhile.lock().unwrap() = clients;
+        first.write_all(b"SET a 1\n").unwrap();
+        while event_loop.executor.counters.requests < count as u64 {
+            event_loop.run_once(&Stop::never()).unwrap();
         }
         let counters = &event_loop.executor.counters;
-        assert_eq!((counters.iterations, counters.commits), (iterations, commits), "{fsync:?}");
+        assert_eq!((counters.iterations, counters.commits), (iterations, iterations), "{fsync:?}");
     }
 }
 
 #[test]
-fn an_iteration_ends_while_requests_arrive() {
+fn a_client_is_read_once_in_an_iteration() {
     let (mut event_loop, mut clients) = event_loop(ServerOptions::default(), 1);
     event_loop.buffer.truncate(8);
-    clients[0].write_all(&b"SET a 1\n".repeat(1_000)).unwrap();
-    while event_loop.executor.counters.requests == 0 {
-        event_loop.run_once().unwrap();
+    clients[0].write_all(&b"SET a 1\n".repeat(9)).unwrap();
+    while event_loop.executor.counters.requests < 9 {
+        event_loop.run_once(&Stop::never()).unwrap();
     }
-    assert!(event_loop.executor.counters.requests <= u64::from(ROUNDS_MAX));
+    assert_eq!(event_loop.executor.counters.iterations, 9);
 }
 
 #[test]
 fn a_departure_ends_the_pause_of_the_listener() {
     let (mut event_loop, clients) = event_loop(ServerOptions::default(), 1);
-    event_loop.listener.paused_until = Some(Instant::now() + IDLE_PAUSE);
-    event_loop.run_once().unwrap();
-    assert!(event_loop.listener.paused_until.is_some());
+    event_loop.clients.paused_until = Some(Instant::now() + 60 * SECOND);
+    event_loop.run_once(&Stop::never()).unwrap();
+    assert!(event_loop.clients.paused_until.is_some());
     drop(clients);
-    while event_loop.clients.len() > 0 {
-        event_loop.run_once().unwrap();
+    while !event_loop.clients.all().is_empty() {
+        event_loop.run_once(&Stop::never()).unwrap();
     }
-    assert!(event_loop.listener.paused_until.is_none());
+    assert!(event_loop.clients.paused_until.is_none());
 }
 
 #[test]
@@ -72,12 +73,12 @@ fn what_was_read_is_executed_without_a_wait() {
     let (mut event_loop, mut clients) = event_loop(options, 1);
     clients[0].write_all(b"PING\nPING\n").unwrap();
     while event_loop.executor.counters.requests < 1 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
-    assert_eq!(event_loop.timeout(), Some(Duration::ZERO));
-    event_loop.run_once().unwrap();
+    assert_eq!(event_loop.timeout(), Duration::ZERO);
+    event_loop.run_once(&Stop::never()).unwrap();
     assert_eq!(event_loop.executor.counters.requests, 2);
-    assert_ne!(event_loop.timeout(), Some(Duration::ZERO));
+    assert_ne!(event_loop.timeout(), Duration::ZERO);
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn a_failed_request_is_followed_by_a_commit() {
     let (mut event_loop, mut clients) = event_loop(ServerOptions::default(), 1);
     clients[0].write_all(b"SET full 1\n").unwrap();
     while event_loop.executor.counters.requests < 1 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
     assert_eq!(Controls::count(&event_loop.executor.engine.controls.syncs), 1);
 }
@@ -98,23 +99,23 @@ fn departures_are_counted() {
     assert_eq!((counters.clients_accepted, counters.clients_refused), (1, 2));
     drop(clients);
     while event_loop.executor.counters.clients > 0 {
-        event_loop.run_once().unwrap();
+        event_loop.run_once(&Stop::never()).unwrap();
     }
 }
 
 /// The calls of the engine so far: flushes, syncs, background syncs, maintains.
-fn calls(event_loop: &EventLoop<MemoryEngine>) -> [usize; 4] {
+fn calls(event_loop: &KvsServer<MemoryEngine>) -> [usize; 4] {
     let controls = &event_loop.executor.engine.controls;
     [&controls.flushes, &controls.syncs, &controls.background_syncs, &controls.maintains]
         .map(|counter| Controls::count(counter))
 }
 
-/// Runs what is due until the server is idle; returns the times from `start` on.
-fn run_all(event_loop: &mut EventLoop<MemoryEngine>, start: Instant) -> Vec<Duration> {
+/// Runs what is due in three seconds; returns the times from `start` on.
+fn run_all(event_loop: &mut KvsServer<MemoryEngine>, start: Instant) -> Vec<Duration> {
     let mut times = Vec::new();
     loop {
         let due = event_loop.sync_at.into_iter().fold(event_loop.maintain_at, Instant::min);
-        if due >= start + IDLE_PAUSE {
+        if due >= start + 3 * SECOND {
             return times;
         }
         event_loop.run_due(due).unwrap();
@@ -123,7 +124,7 @@ fn run_all(event_loop: &mut EventLoop<MemoryEngine>, start: Instant) -> Vec<Dura
 }
 
 /// A server without clients that fsyncs by this policy.
-fn lonely(fsync: Fsync) -> EventLoop<MemoryEngine> {
+fn lonely(fsync: Fsync) -> KvsServer<MemoryEngine> {
     event_loop(ServerOptions { fsync, ..ServerOptions::default() }, 0).0
 }
 
@@ -161,17 +162,14 @@ fn a_failed_background_sync_is_fatal() {
 }
 
 #[test]
-fn an_idle_server_is_seldom_woken() {
+fn an_idle_server_rests() {
     let mut server = lonely(Fsync::Always);
     let start = Instant::now();
-    run_all(&mut server, start);
     server.executor.engine.controls.steps.store(2, Ordering::SeqCst);
     server.commit(start).unwrap();
-    let ms = Duration::from_millis;
-    // Two steps, one that finds nothing to do, and one after a second.
-    let expected = [ms(0), ms(1), ms(2), ms(1_000)];
+    // Two steps, one that finds nothing to do, and one after each second.
+    let expected = [0, 1, 2, 1_002, 2_002].map(Duration::from_millis);
     assert_eq!(run_all(&mut server, start), expected);
-    assert_eq!(server.maintain_at, start + SECOND + IDLE_PAUSE);
 }
 
 #[test]

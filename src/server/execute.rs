@@ -6,7 +6,7 @@
 use std::fmt;
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::ServerOptions;
@@ -67,8 +67,9 @@ pub(super) enum Action {
 }
 
 /// Executes requests.
+#[derive(Debug)]
 pub(super) struct Executor<E: ?Sized> {
-    options: Rc<ServerOptions>,
+    pub(super) options: Arc<ServerOptions>,
     started: Instant,
     pub(super) counters: Counters,
     /// Whether the iteration must be committed: the engine accepted a write, or failed.
@@ -78,9 +79,9 @@ pub(super) struct Executor<E: ?Sized> {
 }
 
 impl<E: KvsEngine + ?Sized> Executor<E> {
-    pub(super) fn new(engine: Box<E>, options: &Rc<ServerOptions>) -> Executor<E> {
+    pub(super) fn new(engine: Box<E>, options: &Arc<ServerOptions>) -> Executor<E> {
         Executor {
-            options: Rc::clone(options),
+            options: Arc::clone(options),
             started: Instant::now(),
             counters: Counters::default(),
             needs_commit: false,
@@ -95,29 +96,24 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
         peer: SocketAddr,
         authenticated: &mut bool,
     ) -> Action {
-        trace!("{peer}: {}", describe(&request));
+        trace!("{peer}: {}", request.parts().0);
         self.counters.requests += 1;
         let result = match request {
             Request::Quit => return Action::ReplyAndClose(Reply::Ok),
             Request::Ping => Ok(Reply::Pong),
             Request::Help => Ok(Reply::Help(HELP.to_owned())),
-            Request::Auth { token } => Ok(self.authenticate(&token, authenticated)),
+            Request::Auth { token } => {
+                return Action::Reply(self.authenticate(&token, authenticated));
+            }
             _ if !*authenticated => {
-                let message = "this server has a secret; send it first with AUTH token";
-                Ok(fault(Code::Auth, message))
+                Ok(fault(Code::Auth, "this server has a secret; send it first with AUTH token"))
             }
             Request::Get { key } => {
                 let value = self.engine.get_str(&key);
                 value.map(|value| value.map_or(Reply::NotFound, Reply::Value))
             }
-            Request::Set { key, value } => {
-                let set = self.engine.set_str(&key, &value);
-                set.map(|()| self.note_write())
-            }
-            Request::Remove { key } => {
-                let removed = self.engine.remove(key.into_owned());
-                removed.map(|()| self.note_write())
-            }
+            Request::Set { key, value } => self.engine.set_str(&key, &value).map(|()| Reply::Ok),
+            Request::Remove { key } => self.engine.remove(key.into_owned()).map(|()| Reply::Ok),
             Request::Scan { cursor } => {
                 let page = self.engine.scan(cursor.as_deref());
                 page.map(|page| Reply::Keys { next: page.next, keys: page.keys })
@@ -126,7 +122,10 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
             Request::Shutdown if self.options.allows_shutdown => return Action::AwaitShutdown,
             Request::Shutdown => Ok(fault(Code::Forbidden, "this server stops only by a signal")),
         };
-        Action::Reply(result.unwrap_or_else(|e| self.error_reply(&e)))
+        let reply = result.unwrap_or_else(|e| error_reply(&e));
+        self.needs_commit |=
+            matches!(&reply, Reply::Ok | Reply::Error(Fault { code: Code::Storage, .. }));
+        Action::Reply(reply)
     }
 
     /// The reply to `AUTH`.
@@ -139,26 +138,6 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
                 Reply::Ok
             }
         }
-    }
-
-    /// The reply to a write, which must be committed.
-    fn note_write(&mut self) -> Reply {
-        self.needs_commit = true;
-        Reply::Ok
-    }
-
-    /// The reply for an error of the engine.
-    fn error_reply(&mut self, e: &KvsError) -> Reply {
-        match e {
-            KvsError::KeyNotFound => return Reply::NotFound,
-            KvsError::TooLarge { .. } | KvsError::BadCursor(_) => {}
-            e => {
-                self.needs_commit = true;
-                let causes = e.chain().join(": ");
-                write_limited(Level::Error, format_args!("a request failed: {causes}"));
-            }
-        }
-        Reply::Error(Fault::from(e))
     }
 
     /// The server's configuration and figures, then the engine's figures.
@@ -185,11 +164,17 @@ impl<E: KvsEngine + ?Sized> Executor<E> {
     }
 }
 
-/// The verb of a request, and the lengths of its tokens.
-fn describe(request: &Request<'_>) -> String {
-    let (verb, tokens) = request.parts();
-    let lengths = tokens.into_iter().flatten().map(|token| format!(" {}", token.len()));
-    format!("{verb}{}", lengths.collect::<String>())
+/// The reply for an error of the engine.
+fn error_reply(e: &KvsError) -> Reply {
+    if let KvsError::KeyNotFound = e {
+        return Reply::NotFound;
+    }
+    let fault = Fault::from(e);
+    if fault.code == Code::Storage {
+        let causes = fault.messages.join(": ");
+        write_limited(Level::Error, format_args!("a request failed: {causes}"));
+    }
+    Reply::Error(fault)
 }
 
 /// An error that the server itself replies with.

@@ -21,7 +21,7 @@ fn reply(executor: &mut Executor<MemoryEngine>, line: &str) -> Reply {
 
 /// An executor with an empty engine.
 fn executor(options: ServerOptions) -> Executor<MemoryEngine> {
-    Executor::new(Box::default(), &Rc::new(options))
+    Executor::new(Box::default(), &Arc::new(options))
 }
 
 #[test]
@@ -95,10 +95,4 @@ fn writes_and_failures_of_the_engine_need_a_commit() {
         execute(&mut executor, &[line]);
         assert_eq!(executor.needs_commit, needs_commit, "{line}");
     }
-}
-
-#[test]
-fn a_trace_shows_lengths_and_no_values() {
-    let request = decode_request(b"SET key secret").unwrap();
-    assert_eq!(describe(&request), "SET 3 6");
 }

@@ -6,8 +6,8 @@
 //! event_loop -> clients -> connection -> input -> execute -> engine
 //! ```
 //!
-//! `listener` accepts clients, and `shutdown` ends the server. The form of requests
-//! and replies belongs to [`protocol`](crate::protocol).
+//! `shutdown` ends the server. The form of requests and replies belongs to
+//! [`protocol`](crate::protocol).
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("the kvs server supports only Linux and macOS");
@@ -17,7 +17,6 @@ mod connection;
 mod event_loop;
 mod execute;
 mod input;
-mod listener;
 mod shutdown;
 #[cfg(test)]
 mod testing;
@@ -25,13 +24,17 @@ mod testing;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
 
 pub use self::execute::Secret;
 pub use self::shutdown::{Stop, StopHandle};
 
-use self::event_loop::EventLoop;
+use self::clients::Clients;
+use self::execute::Executor;
 use crate::engine::KvsEngine;
 use crate::error::{KvsError, Result};
+use crate::logger::error;
 use crate::protocol::LINE_BYTES_MAX;
 
 /// When an acknowledged write is on disk.
@@ -131,10 +134,16 @@ impl Default for ServerOptions {
 /// ```
 #[derive(Debug)]
 pub struct KvsServer<E: ?Sized> {
-    listener: TcpListener,
     address: SocketAddr,
-    options: ServerOptions,
-    engine: Box<E>,
+    listener: TcpListener,
+    clients: Clients,
+    /// When `everysec` syncs.
+    sync_at: Option<Instant>,
+    /// When the next step of housekeeping is due.
+    maintain_at: Instant,
+    /// All clients are read into this buffer.
+    buffer: Vec<u8>,
+    executor: Executor<E>,
 }
 
 impl<E: KvsEngine + ?Sized> KvsServer<E> {
@@ -151,7 +160,16 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         let context = "cannot prepare the listener";
         listener.set_nonblocking(true).map_err(KvsError::io(context))?;
         let address = listener.local_addr().map_err(KvsError::io(context))?;
-        Ok(KvsServer { listener, address, options, engine })
+        let options = Arc::new(options);
+        Ok(KvsServer {
+            address,
+            listener,
+            clients: Clients::new(&options),
+            sync_at: None,
+            maintain_at: Instant::now(),
+            buffer: vec![0; options.read_bytes_max],
+            executor: Executor::new(engine, &options),
+        })
     }
 
     /// The address that clients connect to.
@@ -166,8 +184,11 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
     ///
     /// The error of the engine if it has failed. The writes of that moment were not
     /// acknowledged. [`KvsError::Io`] if `poll` fails.
-    pub fn run(self, stop: Stop) -> Result<()> {
-        EventLoop::new(self.listener, self.engine, self.options, stop).run()
+    pub fn run(mut self, stop: Stop) -> Result<()> {
+        while self.run_once(&stop).inspect_err(|e| {
+            error!("the server stops without replying: {}", e.chain().join(": "));
+        })? {}
+        self.shut_down()
     }
 }
 

@@ -1,11 +1,11 @@
-//! The stop pipe. Signals are tested with the real binary (`tests/`).
+//! The pair of sockets. Signals are tested with the real binary (`tests/`).
 
 use super::*;
 
 /// Whether a server would notice now that it should stop.
 fn is_asked(stop: &Stop) -> bool {
     let mut fds = [stop.poll_fd()];
-    crate::poll::wait(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    crate::poll::wait(&mut fds, Duration::ZERO).unwrap() == 1
 }
 
 #[test]
