@@ -72,7 +72,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
         Fault::new(Code::Utf8, format!("the line is not UTF-8 from byte {from} on; {hint}"))
     });
     let request = text.and_then(decode_utf8);
-    request.map_err(|fault| if is_http(line) { Fault::http() } else { fault })
+    request.map_err(|fault| if is_http(line, true) { Fault::http() } else { fault })
 }
 
 /// Returns true if a line looks like HTTP: its last word is a version, or its first word
@@ -80,12 +80,12 @@ pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
 /// beginning of a line over the limit. Otherwise a web page could send such a line first
 /// to have later lines executed. Five bytes are enough for the first word. Under a smaller
 /// limit no request that changes data fits.
-pub(crate) fn is_http(line: &[u8]) -> bool {
+pub(crate) fn is_http(line: &[u8], is_whole: bool) -> bool {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let first = words.next().unwrap_or_default();
     let last = words.next_back().unwrap_or(first);
     let has_http_name = first.eq_ignore_ascii_case(b"POST") || first.eq_ignore_ascii_case(b"Host:");
-    has_http_name || last.starts_with(b"HTTP/")
+    has_http_name || (is_whole && last.starts_with(b"HTTP/"))
 }
 
 fn decode_utf8(line: &str) -> Result<Request<'_>, Fault> {

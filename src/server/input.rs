@@ -113,7 +113,7 @@ fn decode(line: &[u8], start: usize, limit: usize) -> Option<Line<'_>> {
 
 /// The fault of a line over the limit.
 fn long_line(beginning: &[u8], limit: usize) -> Fault {
-    if is_http(beginning) {
+    if is_http(beginning, false) {
         return Fault::http();
     }
     let message = format!("the line is longer than the limit of {limit} bytes");

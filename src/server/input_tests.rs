@@ -75,6 +75,7 @@ fn the_end_cuts_off_at_most_a_line() {
     assert!(lines(&[b"\r"]).is_empty());
     assert_eq!(lines(&[b"0123456789abcdef"]), ["too-long Lf"]);
     assert_eq!(lines(&[b"0123456789abcdef", b"\r"]), ["too-long Lf"]);
+    assert_eq!(lines(&[b"SE HTTP/1.1 x\n"]), ["too-long Lf"], "no last word, as it is cut");
     assert!(lines(&[]).is_empty());
 }
 
