@@ -106,10 +106,10 @@ pub use engine::{KvsEngine, Page};
 pub use error::{KvsError, Result};
 pub use server::{Fsync, KvsServer, Secret, ServerOptions, Stop, StopHandle};
 
-/// The specification's other name of [`KvStore`].
+/// Another name of [`KvStore`]; `docs/specification.md` says where it is from.
 pub type KvsStore = KvStore;
 
-/// The later name of [`SledKvStore`] in the specification's course.
+/// Another name of [`SledKvStore`].
 #[cfg(feature = "sled")]
 pub type SledKvsEngine = SledKvStore;
 

@@ -106,23 +106,12 @@ impl<D: Fs> Directory<D> {
 
     /// Fails if the path leads to another directory now.
     pub(crate) fn check_in_place(&self) -> Result<()> {
-        match self.handle.is_at(&self.path) {
-            Ok(true) => Ok(()),
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(KvsError::cannot("look at the directory", &self.path)(error))
-            }
-            Ok(false) | Err(_) => {
-                let moved = "the directory was moved or replaced while it was open";
-                Err(KvsError::cannot("go on in", &self.path)(io::Error::other(moved)))
-            }
+        let is_at = self.handle.is_at(&self.path);
+        if is_at.map_err(KvsError::cannot("look at the directory", &self.path))? {
+            return Ok(());
         }
-    }
-
-    /// The numbers of the segments, in rising order.
-    pub(super) fn segment_numbers(&self) -> Result<Vec<u32>> {
-        let names = self.fs.list(&self.path);
-        let names = names.map_err(KvsError::cannot("list the directory", &self.path))?;
-        Ok(segment_numbers(&names))
+        let moved = io::Error::other("the directory was moved or replaced while it was open");
+        Err(KvsError::cannot("go on in", &self.path)(moved))
     }
 
     pub(super) fn segment_path(&self, number: u32) -> PathBuf {
@@ -219,8 +208,15 @@ pub(super) fn segment_name(number: u32) -> String {
     format!("{number:08}{SEGMENT_SUFFIX}")
 }
 
+/// The numbers and paths of the segments in a directory, in rising order.
+pub(super) fn segments_in(fs: &impl Fs, path: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let names = fs.list(path).map_err(KvsError::cannot("list the directory", path))?;
+    let numbers = segment_numbers(&names).into_iter();
+    Ok(numbers.map(|number| (number, path.join(segment_name(number)))).collect())
+}
+
 /// The numbers of the segments among these names, in rising order.
-pub(super) fn segment_numbers(names: &[String]) -> Vec<u32> {
+fn segment_numbers(names: &[String]) -> Vec<u32> {
     let number = |name: &String| segment_number(name, SEGMENT_SUFFIX);
     let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();

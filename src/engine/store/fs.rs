@@ -147,7 +147,11 @@ impl FsDir for File {
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let (here, there) = (self.metadata()?, fs::metadata(path)?);
+        let there = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            there => there?,
+        };
+        let here = self.metadata()?;
         Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
     }
 

@@ -18,8 +18,8 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use super::KvStore;
-use super::directory::{EngineName, absolute, engine_in, segment_name, segment_numbers};
-use super::fs::{Fs, OsFs};
+use super::directory::{EngineName, absolute, engine_in, segment_name, segments_in};
+use super::fs::OsFs;
 use super::index::{Index, Location};
 use super::reader::{Finding, Found, find_segments, walk};
 use super::record::{Kind, Position, Record, SegmentHeader};
@@ -47,10 +47,7 @@ fn lock(path: &Path) -> Result<(File, Vec<Found>)> {
     if engine_in(&fs, &path, None)? != Some(EngineName::Kvs) {
         return Err(KvsError::cannot("find a kvs store in", &path)(ErrorKind::NotFound.into()));
     }
-    let names = fs.list(&path).map_err(KvsError::cannot("list the directory", &path))?;
-    let numbers = segment_numbers(&names);
-    let numbered = |number| (number, path.join(segment_name(number)));
-    Ok((lock, find_segments(numbers.into_iter().map(numbered).collect(), &open)?))
+    Ok((lock, find_segments(segments_in(&fs, &path)?, &open)?))
 }
 
 /// Prints what is in the segments of a directory. Returns the number of damaged

@@ -33,7 +33,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::directory::{Directory, segment_name};
+use super::directory::{Directory, segment_name, segments_in};
 use super::fs::{Fs, FsFile, write_full};
 use super::index::{Index, Location, Update};
 use super::log::{Log, UNSYNCED_SEGMENTS_MAX, random_u64};
@@ -77,9 +77,7 @@ pub(super) fn recover<D: Fs>(
     segment_bytes: u64,
 ) -> Result<(Log<D>, Index)> {
     let open = |path: &Path| directory.open_file(path);
-    let numbers = directory.segment_numbers()?.into_iter();
-    let paths = numbers.map(|number| (number, directory.segment_path(number))).collect();
-    let found = find_segments(paths, &open)?;
+    let found = find_segments(segments_in(directory.fs(), directory.path())?, &open)?;
     let mut replay = Replay::new();
     walk(&found, &open, |at, finding| {
         replay.see(at, &finding);
