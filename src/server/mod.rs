@@ -167,7 +167,7 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
             clients: Clients::new(&options),
             sync_at: None,
             maintain_at: Instant::now(),
-            buffer: vec![0; options.read_bytes_max],
+            buffer: vec![0; options.read_bytes_max.max(1)],
             executor: Executor::new(engine, &options),
         })
     }
