@@ -79,6 +79,18 @@ fn a_set_is_one_write_and_a_sync_one_fsync() {
     assert_eq!((count(&disk, Call::Sync, syncs), count(&disk, Call::Sync, syncs)), (1, 0));
 }
 
+#[test]
+fn segments_are_fsynced_in_order() {
+    let mut options = segments_of(512);
+    options.buffered = true;
+    let (disk, store) = open(&options);
+    (0..4).for_each(|nth| set(&store, &format!("key{nth}"), 600));
+    let before = disk.fsyncs().len();
+    store.sync().unwrap();
+    let fsyncs = disk.fsyncs().split_off(before);
+    assert!(fsyncs.len() == 4 && fsyncs.is_sorted(), "{fsyncs:?}");
+}
+
 /// One client that waits for each fsync leaves no checkpoint but those at the ends of
 /// segments: the flags of its records say the same.
 #[test]

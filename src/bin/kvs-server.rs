@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -190,12 +190,18 @@ fn print_store(flags: &Flags) -> Result<(), Failure> {
         std::panic::set_hook(Box::new(|_| {}));
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    let damaged = match flags.mode {
+    let printed = match flags.mode {
         Mode::Inspect => KvStore::inspect(&flags.dir, &mut out),
         _ => choice::export(&flags.dir, &mut out, &mut |message| {
             let _ = writeln!(io::stderr(), "kvs-server: {}", escape(message));
         }),
-    }?;
+    };
+    let damaged = printed.map_err(|error| match error {
+        KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+            stdout_error(source)
+        }
+        error => error,
+    })?;
     out.flush().map_err(stdout_error)?;
     match damaged {
         0 => Ok(()),

@@ -1,7 +1,7 @@
 //! One client: reads bytes, executes lines, sends replies, and closes.
 //!
 //! A connection that ends is closed for writing and then *lingers*: it drops
-//! input until the client closes too, or sends nothing for a second. Closing a socket
+//! input until the client closes too, or for a second or two. Closing a socket
 //! with unread input could destroy replies that the client has not read yet
 //! (`the_last_reply_survives_unread_input`).
 //!
@@ -50,7 +50,7 @@ pub(super) enum ConnectionState {
     Closing,
     /// Waits for the reply to `SHUTDOWN`, which will end like this.
     AwaitingShutdown(LineEnding),
-    /// Everything is sent. Input is dropped until the client closes or becomes idle.
+    /// Everything is sent. Input is dropped until the client closes, or a second is over.
     Lingering,
     /// To be removed.
     Closed,
@@ -102,7 +102,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn note_ready(&mut self, is_readable: bool, is_writable: bool, now: Instant) {
         self.is_readable = is_readable;
         self.is_blocked &= !is_writable;
-        if is_readable || is_writable {
+        if (is_readable || is_writable) && self.state != Lingering {
             self.last_ready = now;
         }
     }
@@ -187,6 +187,7 @@ impl<S: Socket> Connection<S> {
         if self.state == Closing && self.unsent() == 0 {
             let is_over = self.input.is_ended || self.socket.close_output().is_err();
             self.state = if is_over { Closed } else { Lingering };
+            self.last_ready = Instant::now();
         }
     }
 
@@ -241,7 +242,8 @@ impl<S: Socket> Connection<S> {
         }
         self.input.free_unused();
         self.output.shrink_to_fit();
-        self.can_execute() || self.can_send() || self.state == Closed
+        // One that is served now is active until its replies are sent.
+        self.is_served || self.can_execute() || self.can_send() || self.state == Closed
     }
 
     /// A limit, which is lower before `AUTH`.

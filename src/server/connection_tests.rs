@@ -169,9 +169,11 @@ fn the_last_reply_survives_unread_input() {
         assert_eq!(sent.lines().count(), 1, "{sent}");
         assert!(connection.socket.output_is_closed);
         assert_eq!(connection.state, Lingering, "{last}");
-        let second = Duration::from_secs(1);
-        assert!(connection.stay_active(connection.last_ready, second) && connection.wants_read());
-        assert!(connection.stay_active(connection.last_ready + second, second));
+        let (begun, second) = (connection.last_ready, Duration::from_secs(1));
+        assert!(connection.stay_active(begun, second) && connection.wants_read());
+        // What it still sends keeps it no longer.
+        connection.note_ready(true, false, begun + second);
+        assert!(connection.stay_active(begun + second, second));
         assert_eq!(connection.state, Closed);
     }
 }
@@ -269,6 +271,20 @@ fn a_client_that_reads_is_active() {
     assert!(!connection.stay_active(later, Duration::from_secs(1)), "it waits for the client");
     connection.note_ready(false, true, later);
     assert!(connection.stay_active(later, Duration::from_secs(1)));
+}
+
+/// Several polls may share an iteration. A client that became idle in one of them would not
+/// be told of its end.
+#[test]
+fn a_client_is_active_until_its_iteration_ends() {
+    let mut connection = connection(&[b"PING\n"], false);
+    let mut executor = executor(&connection);
+    execute(&mut connection, &mut executor);
+    connection.output.clear();
+    let later = connection.last_ready + Duration::from_secs(9);
+    assert!(connection.stay_active(later, Duration::from_secs(1)));
+    connection.send();
+    assert!(!connection.stay_active(later, Duration::from_secs(1)) && connection.wants_read());
 }
 
 #[test]

@@ -82,9 +82,15 @@ impl SimulatedDisk {
             has_ended: false,
             fault: None,
             failed: BTreeMap::new(),
+            fsyncs: Vec::new(),
             job_polls: None,
         };
         SimulatedDisk { state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// The numbers of the files that were fsynced, in order. Later files have higher ones.
+    pub fn fsyncs(&self) -> Vec<usize> {
+        self.state.borrow().fsyncs.clone()
     }
 
     /// All files, as reads show them.
@@ -353,6 +359,7 @@ impl FsDir for SimulatedDir {
 impl SimulatedFile {
     /// Counts an fsync. One that fails loses some pages.
     fn begin_sync(&self, state: &mut State) -> io::Result<()> {
+        state.fsyncs.push(self.inode);
         match state.begin(Call::Sync) {
             Ok(true) => Err(ended()),
             Ok(false) => Ok(()),

@@ -74,6 +74,8 @@ pub struct State {
     pub fault: Option<Fault>,
     /// Calls that failed for it, by kind.
     pub failed: BTreeMap<Call, u64>,
+    /// The files that were fsynced, in order.
+    pub fsyncs: Vec<usize>,
     /// How often a job in the background is asked before it has ended; `None` for a few
     /// times at random.
     pub job_polls: Option<u64>,

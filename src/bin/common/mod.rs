@@ -20,6 +20,8 @@ pub(crate) const VERSION: &str =
     concat!(env!("CARGO_BIN_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
 /// Maximum length of a secret in bytes, so that it fits into any line.
 const SECRET_BYTES_MAX: usize = 1024;
+/// What the error of a failed write to stdout says.
+const STDOUT_CONTEXT: &str = "cannot write to stdout";
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a program ends early: its exit status, and the text for stderr.
@@ -39,8 +41,10 @@ impl From<String> for Failure {
 impl From<KvsError> for Failure {
     fn from(error: KvsError) -> Failure {
         let hint = match &error {
-            // The reader of stdout has closed it. No other pipe is written.
-            KvsError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+            KvsError::Io { context, source }
+                if context == STDOUT_CONTEXT && source.kind() == ErrorKind::BrokenPipe =>
+            {
+                // The reader of stdout has closed it.
                 return Failure { status: 0, text: String::new() };
             }
             KvsError::Server { code: Code::Auth, .. } => "; see --auth-file",
@@ -83,7 +87,7 @@ pub(crate) fn print_and_exit(text: &str) -> kvs::Result<()> {
 }
 
 pub(crate) fn stdout_error(source: io::Error) -> KvsError {
-    KvsError::io("cannot write to stdout")(source)
+    KvsError::io(STDOUT_CONTEXT)(source)
 }
 
 /// Reads the secret in the file that `--auth-file` names, without a line ending at

@@ -36,7 +36,6 @@ use super::log::Space;
 use super::reader::Reader;
 use super::record::{CHECKPOINT_BYTES_MAX, CLEANED_BYTES, Kind, SEGMENT_HEADER_BYTES};
 use crate::error::{KvsError, Result};
-use crate::logger;
 
 /// Bytes that are cleaned for each byte that was written or became dead.
 pub(super) const CLEAN_FACTOR: u64 = 2;
@@ -148,11 +147,8 @@ impl<D: Fs> Inner<D> {
                 Ok(count) => cleaned += count,
                 Err(error) => {
                     self.log.check()?;
-                    self.log.try_again_later(&error);
-                    if let KvsError::Corrupt { .. } = error {
-                        self.compaction.ended = true;
-                        logger::error!("compaction ends until the store is opened again");
-                    }
+                    self.compaction.ended = matches!(error, KvsError::Corrupt { .. });
+                    self.log.note_error(&error);
                     break;
                 }
             }

@@ -118,7 +118,7 @@ impl<D: Fs> Log<D> {
                     Ok(()) => drop(self.segments.drain(..count)),
                     Err(error) => {
                         self.check()?;
-                        self.try_again_later(&error);
+                        self.note_error(&error);
                     }
                 }
             }
@@ -153,10 +153,16 @@ impl<D: Fs> Log<D> {
         self.segments.iter().take_while(|segment| segment.cleaned.is_some()).count()
     }
 
-    /// Has cleaning or a removal that failed tried again in a second.
-    pub(super) fn try_again_later(&mut self, error: &KvsError) {
-        logger::warn!("compaction is tried again in a second: {}", error.chain().join(": "));
+    /// Has cleaning or a removal that failed tried again in a second, unless it met damage.
+    pub(super) fn note_error(&mut self, error: &KvsError) {
         self.retry = Some(Instant::now() + RETRY);
+        let cause = error.chain().join(": ");
+        match error {
+            KvsError::Corrupt { .. } => {
+                logger::error!("compaction ends until the store is opened again: {cause}");
+            }
+            _ => logger::warn!("compaction is tried again in a second: {cause}"),
+        }
     }
 
     /// Returns true until what failed is tried again.
