@@ -7,7 +7,7 @@
 mod simulation;
 
 use kvs::{KvStore, KvsEngine, Options};
-use simulation::disk::{Call, SimulatedDisk};
+use simulation::disk::{Call, EMFILE, Fault, SimulatedDisk};
 use simulation::random::Random;
 use simulation::workload::DIRECTORY;
 
@@ -89,6 +89,33 @@ fn segments_are_fsynced_in_order() {
     store.sync().unwrap();
     let fsyncs = disk.fsyncs().split_off(before);
     assert!(fsyncs.len() == 4 && fsyncs.is_sorted(), "{fsyncs:?}");
+}
+
+#[test]
+fn segments_are_closed_when_descriptors_run_out() {
+    let (disk, store) = open(&segments_of(512));
+    for nth in 0..4 {
+        set(&store, &format!("key{nth}"), 600);
+        store.sync().unwrap();
+    }
+    drop(store);
+    let mut options = segments_of(512);
+    options.idle_time = std::time::Duration::ZERO;
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+    let get = |nth: u32| store.get(format!("key{nth}"));
+    let fail_next = || {
+        let next = disk.calls() + 1;
+        disk.set_fault(Some(Fault::Calls { first: next, last: next, kind: None, errno: EMFILE }));
+    };
+    get(0).unwrap().unwrap();
+    fail_next();
+    get(1).unwrap().unwrap();
+    assert_eq!(disk.failed(&[Call::Open]), 1);
+    disk.set_fault(None);
+    let opened = count(&disk, Call::Open, || drop((get(1).unwrap(), get(0).unwrap())));
+    assert_eq!(opened, 1, "the first one was closed");
+    store.maintain().unwrap();
+    assert_eq!(count(&disk, Call::Open, || drop(get(1).unwrap())), 1, "idle: all were closed");
 }
 
 /// One client that waits for each fsync leaves no checkpoint but those at the ends of

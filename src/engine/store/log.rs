@@ -25,8 +25,9 @@
 //!   (`every_power_loss_leaves_what_was_synced`).
 //! * At most [`UNSYNCED_SEGMENTS_MAX`] full segments wait for their fsync
 //!   (`a_slow_disk_bounds_what_is_unsynced`).
-//! * At most [`OPEN_FILES_MAX`] older segments are open for reading
-//!   (`many_segments_need_few_descriptors`).
+//! * At most [`OPEN_FILES_MAX`] older segments are open for reading, and fewer if the
+//!   process has no descriptors for them (`many_segments_need_few_descriptors`,
+//!   `segments_are_closed_when_descriptors_run_out`).
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -55,6 +56,8 @@ pub(super) const UNSYNCED_SEGMENTS_MAX: u32 = 8;
 /// Segments that are open for reading at a time: few beside the 1,024
 /// descriptors that a process commonly has.
 pub(super) const OPEN_FILES_MAX: usize = 128;
+/// The codes of `ENFILE` and `EMFILE`.
+const NO_DESCRIPTOR: [i32; 2] = [23, 24];
 /// The reserve is larger than the longest segment by this part of a segment and these
 /// bytes, for tombstones.
 const RESERVE_TOMBSTONES_PART: u64 = 8;
@@ -279,8 +282,8 @@ impl<D: Fs> Log<D> {
         let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_PART + RESERVE_TOMBSTONES_BYTES;
         let longest = self.segments.iter().map(|segment| segment.len.into()).max();
         let most = longest.max(Some(self.segment_bytes)).unwrap_or(0) + tombstones;
-        let filled = self.reserve.fill(&self.directory, most.min(self.bytes));
-        self.fail_if_moved(filled)
+        let target = most.min(self.bytes);
+        self.with_descriptor(|log| log.reserve.fill(&log.directory, target))
     }
 
     /// Returns true if a removal or cleaning found the disk full, and the space
@@ -317,16 +320,15 @@ impl<D: Fs> Log<D> {
             self.start_background();
             self.end_background(true)?;
         }
-        self.close_files();
+        self.close_files(OPEN_FILES_MAX);
         Ok(())
     }
 
     /// Creates a segment. Removes its file if there is no space for it.
     fn create_segment(&mut self, header: &SegmentHeader, len: usize) -> Result<Segment<D::File>> {
         let path = self.directory.segment_path(header.number);
-        let created = self.directory.create(&path);
-        let mut segment =
-            Segment::new(path.clone(), Some(Arc::new(self.fail_if_moved(created)?)), header);
+        let file = self.with_descriptor(|log| log.directory.create(&path))?;
+        let mut segment = Segment::new(path.clone(), Some(Arc::new(file)), header);
         let end = (SEGMENT_HEADER_BYTES + len + CHECKPOINT_BYTES_MAX) as u64;
         let allocated = segment.preallocate(end, PREALLOCATE_BYTES.min(self.segment_bytes));
         allocated.and_then(|()| segment.write_header(header)).or_else(|error| {
@@ -377,21 +379,39 @@ impl<D: Fs> Log<D> {
             return Err(self.corrupt(location, "the segment is gone"));
         };
         if self.segments[at].file.is_none() {
-            self.close_files();
-            let opened = self.directory.open_file(&self.segments[at].path);
-            self.segments[at].file = Some(Arc::new(self.fail_if_moved(opened)?));
+            self.close_files(OPEN_FILES_MAX);
+            let path = self.segments[at].path.clone();
+            let file = self.with_descriptor(|log| log.directory.open_file(&path))?;
+            self.segments[at].file = Some(Arc::new(file));
         }
         Ok(at)
     }
 
-    /// Closes files, if too many are open. A file that is not fsynced yet stays open for
-    /// that.
-    fn close_files(&mut self) {
-        let synced = self.synced.segment;
-        if self.segments.iter().filter(|it| it.file.is_some()).count() > OPEN_FILES_MAX {
-            let closable = self.segments.iter_mut().filter(|it| it.number < synced);
-            closable.for_each(|segment| segment.file = None);
+    /// Opens or creates a file. If the process has no descriptor left, closes others and
+    /// tries again.
+    fn with_descriptor<T>(&mut self, open: impl Fn(&mut Log<D>) -> Result<T>) -> Result<T> {
+        let opened = match open(self) {
+            Err(KvsError::Io { source, .. })
+                if source.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code))
+                    && self.close_files(0) =>
+            {
+                open(self)
+            }
+            opened => opened,
+        };
+        self.fail_if_moved(opened)
+    }
+
+    /// Closes the files that are only read, if more are open than `max`. A file that is not
+    /// fsynced yet stays open for that. Returns true if one was closed.
+    pub(super) fn close_files(&mut self, max: usize) -> bool {
+        let (synced, mut is_any_closed) = (self.synced.segment, false);
+        if self.segments.iter().filter(|it| it.file.is_some()).count() > max {
+            for segment in self.segments.iter_mut().filter(|it| it.number < synced) {
+                is_any_closed |= segment.file.take().is_some();
+            }
         }
+        is_any_closed
     }
 
     /// The bytes of a record, from the batch or from its segment, and the salt.

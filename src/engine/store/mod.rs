@@ -354,6 +354,10 @@ impl<D: Fs> Inner<D> {
             self.log.run_background()?;
             return Ok(true);
         }
+        if is_idle {
+            // Others may need the descriptors.
+            self.log.close_files(0);
+        }
         if is_idle && self.log.checkpointed < self.log.end() {
             if self.log.synced < self.log.end() {
                 self.log.is_sync_due = true;
