@@ -300,6 +300,43 @@ fn a_flipped_bit_loses_no_more_than_what_was_unsynced() {
 }
 
 /// What is damaged while it is open is an error of that key alone.
+/// The copy of an old record is as durable as that record was, once the segment that held it
+/// is gone: whatever damages it is no torn tail.
+#[test]
+fn a_flipped_bit_in_a_copy_loses_nothing_that_was_synced() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = options();
+    options.buffered = true;
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+    store.set("key10".to_owned(), "old".to_owned()).unwrap();
+    store.sync().unwrap();
+    let (mut oldest, mut removals) = (segments(&disk.files())[0].clone(), 0);
+    for nth in 0..300 {
+        let value = format!("{nth} {}", "v".repeat(40));
+        store.set(format!("key{}", nth % 7), value).unwrap();
+        store.sync().unwrap();
+        // Until what runs in the background has ended.
+        (0..20).for_each(|_| store.flush().unwrap());
+        let mut files = disk.files();
+        files.retain(|path, _| !path.ends_with("reserve.kvs"));
+        let first = segments(&files)[0].clone();
+        if first == oldest {
+            continue;
+        }
+        oldest = first;
+        removals += 1;
+        let newest = segments(&files).pop().unwrap();
+        for at in HEADER_BYTES..files[&newest].len() {
+            let mut damaged = files.clone();
+            damaged.get_mut(&newest).unwrap()[at] ^= 1;
+            if let Ok(map) = open(&damaged) {
+                assert_eq!(map.get("key10").map(String::as_str), Some("old"), "{nth} at {at}");
+            }
+        }
+    }
+    assert!(removals > 5, "{removals} removals");
+}
+
 #[test]
 fn a_damaged_value_is_an_error_of_its_key() {
     let parent = tempfile::tempdir().unwrap();
@@ -411,7 +448,8 @@ fn a_header_of_another_time_cuts_nothing_off() {
 /// segment stays, and the next start names it.
 #[test]
 fn damage_ends_compaction_and_keeps_the_segment() {
-    let harms: [fn(&mut Vec<u8>); 3] = [
+    let harms: [fn(&mut Vec<u8>); 4] = [
+        |bytes| bytes[HEADER_BYTES + 20] ^= 1,
         // The first record, one with a damaged key, and all of them.
         |bytes| bytes[40] ^= 1,
         |bytes| bytes[HEADER_BYTES + 16] ^= 1,

@@ -346,6 +346,24 @@ fn a_full_disk_can_be_emptied() {
     }
 }
 
+/// Half of all bytes need not be dead for that.
+#[test]
+fn some_removals_on_a_full_disk_make_space_for_sets() {
+    for (seed, buffered) in [(1, false), (2, true)] {
+        let disk = SimulatedDisk::new(seed);
+        let mut options = tiny();
+        (options.segment_bytes, options.buffered) = (65_536, buffered);
+        let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
+        disk.set_fault(Some(Fault::Full { bytes: 1_000_000 }));
+        let keys = fill(&store, 4_000);
+        for key in &keys[..keys.len() / 5] {
+            store.remove(key.clone()).unwrap();
+        }
+        let again = fill(&store, 4_000).len();
+        assert!(again * 10 > keys.len(), "{again} of {} removed", keys.len() / 5);
+    }
+}
+
 /// Tombstones leave the space that cleaning needs, whatever filled the disk. The first
 /// sizes are those of a segment that one call does not clean.
 #[test]

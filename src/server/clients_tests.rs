@@ -161,3 +161,19 @@ fn vanished_peers_without_unsent_replies_are_noticed_within_minutes() {
     assert_ne!(is_on, 0);
     assert!((1..=180).contains(&(idle + interval * probes)));
 }
+
+#[test]
+fn probe_an_option_of_no_socket_fails() {
+    assert!(set_option(-1, KEEPALIVE[0]).is_err());
+}
+
+#[test]
+fn probe_a_lost_connection_concerns_no_other() {
+    let (mut clients, peers) = clients(1);
+    let stream =
+        std::net::TcpStream::from(std::os::fd::OwnedFd::from(peers[0].try_clone().unwrap()));
+    let no_listener = TcpListener::from(std::os::fd::OwnedFd::from(stream));
+    clients.accept(&no_listener, &mut Counters::default());
+    assert!(clients.paused_until.is_none());
+    assert_eq!(clients.all().len(), 1);
+}

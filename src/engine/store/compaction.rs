@@ -16,7 +16,8 @@
 //! and `live` more are written meanwhile. So the segments never have more than
 //! `3 * live` bytes, two thresholds and six segments, plus the largest batch
 //! (`disk_use_stays_within_the_bound`). The reserve comes on top: a little
-//! more than the longest segment.
+//! more than the longest segment. So do, if fsyncs are slower than the writers, up to
+//! eight segments that wait for one, and as many that wait for their removal.
 //!
 //! Not here: how records reach the disk ([`log`](super::log)).
 //!
@@ -48,7 +49,7 @@ const CALL_BYTES_MAX: u64 = 1 << 20;
 pub(super) const MAINTAIN_BYTES: u64 = 64 << 10;
 /// Bytes that are read at a time, for a few steps.
 const READ_BYTES: usize = 64 << 10;
-/// When space is short, compaction is due from this part of a segment on ..
+/// While the disk is full, compaction is due from this part of a segment on ..
 const SHORT_OF_SPACE_PART: u64 = 16;
 /// .. and what each segment has beside sets and removes: its header, the last
 /// checkpoint, and a `Cleaned` record. Cleaning does not give that back.
@@ -96,14 +97,14 @@ impl<D: Fs> Inner<D> {
             return false;
         }
         let dead = self.dead_bytes();
-        if self.log.is_space_short() {
+        if self.log.needs_space() {
             return self.is_cleaning_possible(dead);
         }
         (is_idle || self.log.segments.len() > self.log.cleaned_count() + 1)
             && dead >= self.options.compact_threshold_bytes.max(self.log.bytes / 2)
     }
 
-    /// Returns true if cleaning gives space back while space is short: if enough is
+    /// Returns true if cleaning gives space back while the disk is full: if enough is
     /// dead, and the copies of the oldest segment fit into what the reserve has left.
     fn is_cleaning_possible(&self, dead: u64) -> bool {
         let log = &self.log;
@@ -119,7 +120,7 @@ impl<D: Fs> Inner<D> {
     ///
     /// Only fatal ones. Others end the step and are tried again.
     pub(super) fn clean_owed(&mut self) -> Result<()> {
-        if self.log.is_space_short() {
+        if self.log.needs_space() {
             self.apply_updates();
             // The whole segment at once: no tombstone takes the space that its copies need.
             return self.clean_segment();

@@ -51,3 +51,36 @@ fn reads_and_writes_go_on_until_all_is_done() {
     assert_eq!(read_full(&file, &mut bytes, 4).unwrap(), 8);
     assert_eq!(bytes, *b"\x000123456\x07\x07");
 }
+
+struct Probe;
+impl FsFile for Probe {
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn truncate(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn probe_a_write_of_nothing_is_an_error() {
+    let (written, result) = write_full(&Probe, b"bytes", 0);
+    assert_eq!((written, result.unwrap_err().kind()), (0, io::ErrorKind::WriteZero));
+}
+
+#[test]
+fn probe_a_lock_may_fail() {
+    let parent = tempfile::tempdir().unwrap();
+    const O_PATH: i32 = 0o10000000;
+    let handle = OpenOptions::new().read(true).custom_flags(O_PATH).open(parent.path()).unwrap();
+    assert!(FsDir::try_lock(&handle).is_err());
+}

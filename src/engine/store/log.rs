@@ -89,6 +89,8 @@ pub(super) struct Log<D: Fs> {
     /// Records that are staged, and not written yet.
     batch: Vec<u8>,
     pub(super) reserve: Reserve<D::File>,
+    /// Whether the last set that needed disk space found none.
+    is_full: bool,
     /// Everything before this position is on disk.
     pub(super) synced: Position,
     /// Records in the log say that everything before this position is on disk. Behind a
@@ -118,6 +120,7 @@ impl<D: Fs> Log<D> {
     ) -> Result<Log<D>> {
         let mut log = Log {
             reserve: Reserve::open(&directory)?,
+            is_full: false,
             directory,
             segment_bytes,
             store,
@@ -259,22 +262,23 @@ impl<D: Fs> Log<D> {
         space: Space,
         work: impl Fn(&mut Log<D>) -> Result<T>,
     ) -> Result<T> {
-        if space == Space::Shared {
-            self.fill_reserve()?;
-        } else if !self.is_space_short() {
-            let _ = self.fill_reserve();
-            self.check()?;
-        }
-        match work(self) {
-            Err(KvsError::Io { source, .. })
-                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-                    && space == Space::Reserved
-                    && self.reserve.release(self.bytes) =>
-            {
-                work(self)
+        let result = if space == Space::Shared {
+            self.fill_reserve().and_then(|()| work(self))
+        } else {
+            if !self.is_space_short() {
+                let _ = self.fill_reserve();
+                self.check()?;
             }
-            done => done,
+            work(self)
+        };
+        let is_full = matches!(&result, Err(KvsError::Io { source, .. })
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
+        if space == Space::Shared {
+            self.is_full = is_full;
+        } else if is_full && self.reserve.release(self.bytes) {
+            return work(self);
         }
+        result
     }
 
     /// Makes the reserve whole.
@@ -290,6 +294,11 @@ impl<D: Fs> Log<D> {
     /// that it took from the reserve is not back yet.
     pub(super) fn is_space_short(&self) -> bool {
         self.reserve.is_released()
+    }
+
+    /// Returns true if cleaning must give space back, however little is dead.
+    pub(super) fn needs_space(&self) -> bool {
+        self.is_full || self.is_space_short()
     }
 
     /// Begins the next segment, with space for a record of `len` bytes.

@@ -280,7 +280,7 @@ impl<D: Fs> Inner<D> {
         check_len("a key", key.len(), KEY_BYTES_MAX)?;
         check_len("a value", value.len(), VALUE_BYTES_MAX)?;
         let fingerprint = self.index.fingerprint(key);
-        let location = self.log.stage(Kind::Set, key, value, Space::Shared)?;
+        let location = self.stage(Kind::Set, key, value, Space::Shared)?;
         self.end_write(location, (fingerprint, Some(location)))
     }
 
@@ -292,15 +292,19 @@ impl<D: Fs> Inner<D> {
         if self.index.get(fingerprint).is_none() {
             return Err(KvsError::KeyNotFound);
         }
-        let location = match self.log.stage(Kind::Remove, key, b"", Space::Reserved) {
-            // Segments that are cleaned may be what fills the disk.
-            Err(_) if self.log.is_space_short() => {
-                self.log.run_background()?;
-                self.log.stage(Kind::Remove, key, b"", Space::Reserved)?
-            }
-            staged => staged?,
-        };
+        let location = self.stage(Kind::Remove, key, b"", Space::Reserved)?;
         self.end_write(location, (fingerprint, None))
+    }
+
+    /// Stages a client's record. If the disk is full, cleans a segment and tries again.
+    fn stage(&mut self, kind: Kind, key: &[u8], value: &[u8], space: Space) -> Result<Location> {
+        match self.log.stage(kind, key, value, space) {
+            Err(_) if self.log.needs_space() => {
+                self.commit(false)?;
+                self.log.stage(kind, key, value, space)
+            }
+            staged => staged,
+        }
     }
 
     /// Takes note of a record that was staged. Commits it, unless it can wait.

@@ -260,7 +260,7 @@ pub(super) fn walk<F: FsFile>(
 enum SegmentEnd {
     /// Nothing: there is damage, or the next one is missing.
     Unknown,
-    /// The last record names this salt, and the next header has it.
+    /// The last record names this salt. The next header has it, is damaged or is missing.
     Next(u32),
     /// The header found there is one of another time. A power failure can leave blocks of a
     /// file that was removed. The last record may name the salt that it should have.

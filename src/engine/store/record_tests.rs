@@ -131,3 +131,12 @@ fn zeros_are_not_a_record() {
         assert!(RecordHeader::decode(&[0; 64], salt).is_err());
     }
 }
+
+#[test]
+fn probe_an_unknown_kind_is_refused() {
+    let mut bytes = a_record();
+    bytes[8] = 5;
+    let crc = crc32c(9, &bytes[4..RECORD_HEADER_BYTES]);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(Record::decode(&bytes, 9), Err(UNKNOWN));
+}

@@ -70,8 +70,8 @@ pub(super) struct Replay<F> {
     evidence: Option<String>,
 }
 
-/// Opens the log in a directory. Creates the first segment if there is none. Everything is
-/// on disk afterwards.
+/// Opens the log in a directory. Creates the first segment if there is none. Everything but
+/// a new `Checkpoint` is on disk afterwards.
 pub(super) fn recover<D: Fs>(
     directory: Directory<D>,
     segment_bytes: u64,
@@ -179,9 +179,14 @@ impl<F: FsFile> Replay<F> {
 
     /// Looks whether what follows the first error shows that it is no torn tail.
     fn look_for_evidence(&mut self, at: Position, finding: &Finding<'_>) {
+        // A segment is removed only when the record that says so is on disk.
+        let oldest = self.segments.front().map_or(0, |oldest| oldest.number);
+        let removed = |number: u32| self.cleaned + 1 < oldest && oldest <= number.saturating_add(1);
         let is_evidence = match (finding, &self.error) {
             (Finding::Record(record), Some((error, _))) => {
-                record.synced || record.checkpoint().is_some_and(|named| named > *error)
+                record.synced
+                    || record.checkpoint().is_some_and(|named| named > *error)
+                    || record.cleaned().is_some_and(removed)
             }
             (Finding::Damaged { synced, .. }, _) => *synced,
             _ => false,

@@ -56,9 +56,9 @@ impl<F: FsFile> Reserve<F> {
         self.released.is_some()
     }
 
-    /// Bytes of the released space that are left, when the log has so many bytes.
+    /// Bytes of the reserve that are left, when the log has so many bytes.
     pub(super) fn left(&self, log_bytes: u64) -> u64 {
-        self.released.map_or(0, |(size, before)| (size + before).saturating_sub(log_bytes))
+        self.released.map_or(self.len, |(size, before)| (size + before).saturating_sub(log_bytes))
     }
 
     /// Makes the reserve `target` bytes long, if it is shorter.

@@ -24,7 +24,7 @@ use super::segment::Segment;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
-/// Cleaned segments that may wait for their removal before the caller waits too.
+/// Cleaned segments beside which a removal may run before the caller waits for it.
 const CLEANED_MAX: usize = 8;
 /// Time until cleaning or a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -107,14 +107,16 @@ impl<D: Fs> Log<D> {
     ///
     /// # Errors
     ///
-    /// Every error is fatal. A removal that fails is tried again.
+    /// Every error is fatal. A removal that fails is none: it is tried again.
     pub(super) fn end_background(&mut self, wait: bool) -> Result<()> {
-        let result = self.background.as_mut().and_then(|(task, _)| task.result(wait));
-        let Some(result) = result else { return Ok(()) };
-        match self.background.take() {
-            Some((_, Work::Remove(count))) => {
-                let context = KvsError::cannot("remove segments in", self.directory.path());
-                match self.fail_if_moved(result.map_err(context)) {
+        let Some((task, work)) = &mut self.background else { return Ok(()) };
+        let Some(result) = task.result(wait) else { return Ok(()) };
+        let path = self.directory.path();
+        match *work {
+            Work::Remove(count) => {
+                self.background = None;
+                let removed = result.map_err(KvsError::cannot("remove segments in", path));
+                match self.fail_if_moved(removed) {
                     Ok(()) => drop(self.segments.drain(..count)),
                     Err(error) => {
                         self.check()?;
@@ -122,26 +124,26 @@ impl<D: Fs> Log<D> {
                     }
                 }
             }
-            Some((_, Work::Sync(covered))) => {
-                let context = KvsError::cannot("fsync segments in", self.directory.path());
-                self.fail(result.map_err(context))?;
+            Work::Sync(covered) => {
+                self.background = None;
+                self.fail(result.map_err(KvsError::cannot("fsync segments in", path)))?;
                 self.synced = self.synced.max(covered);
             }
-            None => {}
         }
         Ok(())
     }
 
     /// Goes on with fsyncs and removals in the background. Waits for the removal while
-    /// space is short.
+    /// the disk is full.
     pub(super) fn run_background(&mut self) -> Result<()> {
         let cleaned = self.cleaned_count();
-        let is_short = self.is_space_short() && cleaned > 0;
+        let is_short = self.needs_space() && cleaned > 0;
         if is_short {
             self.sync()?;
             self.retry = None;
         }
-        self.end_background(is_short || cleaned > CLEANED_MAX)?;
+        let is_removing = matches!(self.background, Some((_, Work::Remove(_))));
+        self.end_background(is_short || is_removing && cleaned > CLEANED_MAX)?;
         let newest = self.cleaned_count().checked_sub(1).map(|at| &self.segments[at]);
         self.is_sync_due |= newest.is_some_and(|newest| newest.cleaned > Some(self.synced));
         self.start_background();
