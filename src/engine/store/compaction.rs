@@ -49,7 +49,8 @@ const CALL_BYTES_MAX: u64 = 1 << 20;
 pub(super) const MAINTAIN_BYTES: u64 = 64 << 10;
 /// Bytes that are read at a time, for a few steps.
 const READ_BYTES: usize = 64 << 10;
-/// While the disk is full, compaction is due from this part of a segment on ..
+/// While the disk is full, compaction is due from this part of a segment, or of a smaller
+/// log, on ..
 const SHORT_OF_SPACE_PART: u64 = 16;
 /// .. and what each segment has beside sets and removes: its header, the last
 /// checkpoint, and a `Cleaned` record. Cleaning does not give that back.
@@ -110,7 +111,7 @@ impl<D: Fs> Inner<D> {
         let log = &self.log;
         let overhead = SEGMENT_OVERHEAD_BYTES * log.segments.len() as u64;
         let live = log.segments.get(log.cleaned_count()).map_or(0, |oldest| oldest.live);
-        dead >= self.options.segment_bytes / SHORT_OF_SPACE_PART + overhead
+        dead >= self.options.segment_bytes.min(log.bytes) / SHORT_OF_SPACE_PART + overhead
             && (live == 0 || live + 2 * SEGMENT_OVERHEAD_BYTES <= log.reserve.left(log.bytes))
     }
 
