@@ -306,19 +306,25 @@ fn a_full_disk_fails_before_anything_is_staged() {
     }
 }
 
-/// In the order of sets, in the opposite order, and with a restart between.
+/// In the order of sets, in the opposite order, with a restart between, and with writes that
+/// wait for a flush. The last disk is not much larger than a segment.
 #[test]
 fn a_full_disk_can_be_emptied() {
     let orders: [fn(&mut Vec<String>); 3] =
         [|_| {}, |keys| keys.reverse(), |keys| keys.sort_by_key(|key| key[7..].to_owned())];
-    for (segment_bytes, disk_bytes, value_len) in
-        [(512, 20_000, 20), (4096, 200_000, 100), (65_536, 1_000_000, 100), (16_384, 300_000, 0)]
-    {
+    for (segment_bytes, disk_bytes, value_len) in [
+        (512, 20_000, 20),
+        (4096, 200_000, 100),
+        (65_536, 1_000_000, 100),
+        (16_384, 300_000, 0),
+        (65_536, 180_000, 0),
+    ] {
         for order in orders {
             for restarts in [false, true] {
                 let disk = SimulatedDisk::new(1);
                 let mut options = tiny();
                 options.segment_bytes = segment_bytes;
+                options.buffered = restarts;
                 let open = || KvStore::open_on(disk.clone(), DIRECTORY, options.clone()).unwrap();
                 let mut store = open();
                 disk.set_fault(Some(Fault::Full { bytes: disk_bytes }));
@@ -368,7 +374,7 @@ fn some_removals_on_a_full_disk_make_space_for_sets() {
 /// sizes are those of a segment that one call does not clean.
 #[test]
 fn a_disk_that_overwrites_have_filled_can_be_emptied() {
-    let sizes = [(2 << 20, 1_250, 3_925_000), (65_536, 20, 130_000), (4_096, 300, 30_000)];
+    let sizes = [(2 << 20, 1_250, 4_650_000), (65_536, 20, 200_000), (4_096, 300, 30_000)];
     for (seed, (segment, value_len, bytes)) in (0..40).zip(sizes.into_iter().cycle()) {
         let mut random = Random::new(seed);
         let disk = SimulatedDisk::new(seed);

@@ -286,7 +286,9 @@ impl<D: Fs> Log<D> {
         let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_PART + RESERVE_TOMBSTONES_BYTES;
         let longest = self.segments.iter().map(|segment| segment.len.into()).max();
         let most = longest.max(Some(self.segment_bytes)).unwrap_or(0) + tombstones;
-        let target = most.min(self.bytes);
+        // The log once the next preallocated space is used, copied.
+        let next = PREALLOCATE_BYTES.min(self.segment_bytes) + RESERVE_TOMBSTONES_BYTES;
+        let target = most.min(self.bytes + next);
         self.with_descriptor(|log| log.reserve.fill(&log.directory, target))
     }
 

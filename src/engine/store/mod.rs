@@ -312,10 +312,8 @@ impl<D: Fs> Inner<D> {
         self.idle_since = None;
         self.updates.push(update);
         self.compaction.owe(record.len.into());
-        if self.options.buffered && !self.compaction.is_far_behind() {
-            return Ok(());
-        }
-        self.commit(false)
+        let can_wait = !self.compaction.is_far_behind() && !self.log.needs_space();
+        if self.options.buffered && can_wait { Ok(()) } else { self.commit(false) }
     }
 
     /// Applies the updates of writes to the index, and counts live bytes. Owes cleaning for

@@ -7,8 +7,8 @@
 //! emptied, and that space is theirs. Sets fail until the reserve is whole again.
 //!
 //! The reserve has the size of the longest segment, as cleaning one can need that, and
-//! some space for tombstones. It is never larger than the log. It is removed when the
-//! store is closed.
+//! some space for tombstones. It is not larger than the log can become before more space is
+//! preallocated. It is removed when the store is closed.
 //!
 //! Not here: when space is short ([`log`](super::log)).
 //!
