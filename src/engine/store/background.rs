@@ -37,7 +37,8 @@ pub struct Job<F, D> {
 }
 
 impl<F: FsFile, D: FsDir> Job<F, D> {
-    /// Does the job. `remove` removes one file.
+    /// Does the job. `remove` removes one file. An error of it is passed on with its code;
+    /// others of a removal have none.
     pub fn run(self, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         let (directory, path) = &self.directory;
         self.sync_files.iter().try_for_each(|file| file.sync())?;
@@ -53,7 +54,8 @@ impl<F: FsFile, D: FsDir> Job<F, D> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed?,
             }
-            directory.sync()?;
+            let context = "cannot fsync the directory";
+            directory.sync().map_err(|error| io::Error::other(format!("{context}: {error}")))?;
         }
         Ok(())
     }

@@ -15,8 +15,8 @@
 //! The bound on disk use: cleaning a log of `2 * live` bytes copies `live` bytes,
 //! and `live` more are written meanwhile. So the segments never have more than
 //! `3 * live` bytes, two thresholds and six segments, plus the largest batch
-//! (`disk_use_stays_within_the_bound`). The reserve comes on top: a little
-//! more than the longest segment. So do, if fsyncs are slower than the writers, up to
+//! (`disk_use_stays_within_the_bound`). The reserve comes on top: at most
+//! twice a little more than the longest segment. So do, if fsyncs are slower than the writers, up to
 //! eight segments that wait for one, and as many that wait for their removal.
 //!
 //! Not here: how records reach the disk ([`log`](super::log)).

@@ -61,7 +61,7 @@ impl<F: FsFile> Reserve<F> {
         self.released.map_or(self.len, |(size, before)| (size + before).saturating_sub(log_bytes))
     }
 
-    /// Makes the reserve `target` bytes long, if it is shorter.
+    /// Makes the reserve `target` bytes long, if it is shorter, or more than twice as long.
     pub(super) fn fill<D: Fs<File = F>>(
         &mut self,
         directory: &Directory<D>,
@@ -77,6 +77,10 @@ impl<F: FsFile> Reserve<F> {
                 Err(error) if error.kind() == ErrorKind::FileTooLarge => {}
                 filled => filled.map_err(KvsError::cannot("reserve space in", &self.path))?,
             }
+        }
+        if let (Some(file), true) = (&self.file, self.len > 2 * target) {
+            file.truncate(target).map_err(KvsError::cannot("truncate", &self.path))?;
+            self.len = target;
         }
         self.released = None;
         Ok(())

@@ -115,13 +115,12 @@ impl<D: Fs> Log<D> {
         match *work {
             Work::Remove(count) => {
                 self.background = None;
-                let removed = result.map_err(KvsError::cannot("remove segments in", path));
-                match self.fail_if_moved(removed) {
+                // Only a removal itself may be tried again, and not the fsync after it.
+                let is_fatal = result.as_ref().is_err_and(|error| error.raw_os_error().is_none());
+                match result.map_err(KvsError::cannot("remove segments in", path)) {
                     Ok(()) => drop(self.segments.drain(..count)),
-                    Err(error) => {
-                        self.check()?;
-                        self.note_error(&error);
-                    }
+                    removed if is_fatal => self.fail(removed)?,
+                    Err(error) => self.note_error(&error),
                 }
             }
             Work::Sync(covered) => {
