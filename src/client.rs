@@ -4,8 +4,8 @@
 //! lines to [`protocol`](crate::protocol).
 //!
 //! Invariants:
-//! * Every wait has a limit: connecting, sending and each reply take at most the
-//!   timeout, however slowly bytes arrive (`a_silent_server_is_a_timeout`).
+//! * Connecting, sending and each reply take at most the timeout, however slowly bytes
+//!   arrive (`a_silent_server_is_a_timeout`). The resolution of a host name has no limit.
 //! * A reply is never taken for that of another request. After an error in the
 //!   middle of an exchange the connection is not used again
 //!   (`replies_to_other_requests_are_errors`).
@@ -62,7 +62,8 @@ impl KvsClient {
         KvsClient::connect_with(addr, TIMEOUT)
     }
 
-    /// Connects to a server. Connecting, and later each request, may take `timeout`.
+    /// Connects to a server. Connecting, sending a request, and its reply may each take
+    /// `timeout`.
     /// More than a century counts as a century.
     pub fn connect_with(addr: impl ToSocketAddrs, timeout: Duration) -> Result<KvsClient> {
         let timeout = timeout.min(TIMEOUT_MAX);
@@ -118,8 +119,9 @@ impl KvsClient {
         }
     }
 
-    /// Iterates over the keys, in no particular order. A key that is written
-    /// meanwhile may be missing or repeated. An error is the last item.
+    /// Iterates over the keys, in no particular order. A key that exists
+    /// all the time is listed at least once. One that is created or removed meanwhile may
+    /// be missing. An error is the last item.
     pub fn keys(&mut self) -> impl Iterator<Item = Result<String>> + '_ {
         engine::keys(|cursor| self.scan(cursor))
     }

@@ -53,9 +53,9 @@ fn invalid_replies_are_errors() {
     let cut = "closed the connection before it answered | unexpected end of file";
     assert!(messages(get(&[])).ends_with(cut));
     assert!(messages(get(&[b"VALUE x"])).ends_with(cut));
-    let junk = "not a kvs server's answer: it begins 'HTTP/1.1 400'";
+    let junk = "no valid reply from a kvs server: it begins 'HTTP/1.1 400'";
     assert_eq!(messages(get(&[b"HTTP/1.1 400\r\n"])), junk);
-    let other = "not a kvs server's answer: the reply does not answer that request";
+    let other = "no valid reply from a kvs server: the reply does not answer that request";
     assert_eq!(messages(get(&[b"PONG\n"])), other);
 }
 

@@ -20,7 +20,7 @@ pub enum KvsError {
     KeyNotFound,
     /// The operating system refused a call. The context names the call and its object.
     Io { context: String, source: io::Error },
-    /// A file is damaged, `offset` bytes from its start. Nothing in it is used.
+    /// A file is damaged, `offset` bytes from its start. The damaged bytes are not used.
     Corrupt { path: PathBuf, offset: u64, reason: String },
     /// Another handle, in this process or another, has the directory open.
     InUse { path: PathBuf },
@@ -43,7 +43,8 @@ pub enum KvsError {
     /// The server answered with an error. The first message is the error's, and the
     /// others are those of its causes.
     Server { code: Code, messages: Vec<String> },
-    /// The protocol does not allow the server's answer.
+    /// The protocol does not allow the server's reply, or an earlier error has broken the
+    /// connection.
     BadReply { reason: String },
 }
 
@@ -109,7 +110,7 @@ impl fmt::Display for KvsError {
             Self::Server { code, messages } => {
                 write!(f, "the server answered {}: {}", code.as_str(), messages.join(": "))
             }
-            Self::BadReply { reason } => write!(f, "not a kvs server's answer: {reason}"),
+            Self::BadReply { reason } => write!(f, "no valid reply from a kvs server: {reason}"),
         }
     }
 }
@@ -140,7 +141,7 @@ pub enum Code {
     Incomplete,
     /// The client speaks HTTP. The connection closes.
     Http,
-    /// The engine failed.
+    /// The engine returned an error, such as a full disk.
     Storage,
     /// The secret is missing or wrong.
     Auth,

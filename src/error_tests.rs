@@ -24,7 +24,7 @@ fn every_error_names_what_failed() {
             "there holds data of the engine 'sled', so the engine 'kvs' cannot open it",
         ),
         (KvsError::EngineUnusable { reason: reason() }, "why"),
-        (KvsError::BadReply { reason: reason() }, "not a kvs server's answer: why"),
+        (KvsError::BadReply { reason: reason() }, "no valid reply from a kvs server: why"),
     ] {
         assert_eq!(error.to_string(), message);
     }

@@ -18,9 +18,9 @@
 //! # kvs::Result::Ok(())
 //! ```
 //!
-//! `README.md` shows how to use the programs. `docs/design.md` explains the design
-//! with pictures and numbers. `docs/specification.md` traces each sentence of the
-//! specification to code and tests.
+//! `README.md` shows how to use the programs. `docs/design.md` explains the design with
+//! pictures. `docs/specification.md` traces each sentence of the specification to code
+//! and tests.
 //!
 //! # The path of a request
 //!
@@ -30,7 +30,8 @@
 //! 4. [`protocol`] decodes a line to a request.
 //! 5. `server/execute.rs` passes the request to the engine.
 //! 6. `engine/store/log.rs` makes sure of disk space, and stages a record in the batch.
-//! 7. `engine/store/index.rs` points the key to the record.
+//! 7. `engine/store/mod.rs` queues the update of the index. Queued updates are applied
+//!    together, before the next read at the latest.
 //! 8. `server/execute.rs` puts the reply into the output buffer, where it waits.
 //! 9. `server/event_loop.rs` commits once for all lines of the iteration.
 //! 10. `engine/store/log.rs` writes the batch, and `engine/store/sync.rs` fsyncs it.
@@ -71,11 +72,11 @@
 //! | iteration | one pass of the server's event loop |
 //! | checkpoint | a record that says up to where the log is on disk |
 //! | rotation | beginning a new active segment |
-//! | preallocated space | zeros behind the last record of the active segment |
+//! | preallocated space | zeros after the last record of the active segment |
 //! | reserve | disk space for removals and cleaning when the disk is full |
 //! | compaction | giving back disk space by cleaning one segment after another |
 //! | cleaning | copying the live records of the oldest segment, to remove its file |
-//! | helper thread | does fsyncs that nobody waits for, and removes files |
+//! | helper thread | does fsyncs in the background, and removes files |
 //! | recovery | reading the log when a store is opened |
 //! | torn tail | the end of the log that a power failure left incomplete |
 //! | corruption | damage to a part of the log that had been on disk |

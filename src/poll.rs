@@ -1,7 +1,7 @@
 //! `poll(2)`: waits until one of many descriptors can be read or written.
 //!
 //! std has no such call, so the foreign function is declared here, with the C
-//! types of Linux and macOS. Both systems have it, other than `epoll` or `kqueue`.
+//! types of Linux and macOS. Both systems have it, unlike `epoll` or `kqueue`.
 //! Its cost grows with the number of descriptors, so the server polls idle clients
 //! less often (`server/clients.rs`).
 
@@ -18,8 +18,8 @@ type Nfds = std::ffi::c_uint;
 
 const POLLIN: c_short = 0x1;
 const POLLOUT: c_short = 0x4;
-/// `POLLERR`, `POLLHUP` and `POLLNVAL`: conditions that are always reported, until a
-/// read or write reveals them.
+/// `POLLERR`, `POLLHUP` and `POLLNVAL`: `poll` reports them without being asked. A read or
+/// write then returns the error.
 const GONE: c_short = 0x8 | 0x10 | 0x20;
 
 /// A descriptor and its events; C's `struct pollfd`.
@@ -32,7 +32,8 @@ pub(crate) struct PollFd {
 }
 
 impl PollFd {
-    /// Waits until `fd` can be read, written, or both. -1 is ignored.
+    /// An entry for [`wait`], which waits until `fd` can be read, written, or both. -1 is
+    /// ignored.
     pub(crate) fn new(fd: RawFd, read: bool, write: bool) -> PollFd {
         let events = if read { POLLIN } else { 0 } | if write { POLLOUT } else { 0 };
         PollFd { fd, events, revents: 0 }

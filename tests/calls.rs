@@ -234,7 +234,7 @@ fn one_call_cleans_at_most_a_mebibyte() {
         let reads = count(&disk, Call::Read, || set(&store, &format!("key{nth}"), 700_000));
         most = most.max(reads);
     }
-    // Reads of 32 KiB each, and short ones.
+    // Reads of 64 KiB each, and short ones.
     assert!((10..=40).contains(&most), "one set read {most} times");
 }
 

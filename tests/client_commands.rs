@@ -302,7 +302,7 @@ fn another_servers_answers_are_a_failure() {
         let ran = client_with(&["-", "--addr", &addr], b"SET a 1\nSET b 2\n");
         assert_eq!((ran.status, &*ran.stdout), (1, "OK\n"));
         let begins = "error: the lines after line 1 were not all answered\n\
-            caused by: not a kvs server's answer: it begins '";
+            caused by: no valid reply from a kvs server: it begins '";
         assert!(ran.stderr.starts_with(begins), "{ran:?}");
     }
 }

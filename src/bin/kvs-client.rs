@@ -81,7 +81,7 @@ const BASE64_HINT: &str = "encode binary data as text, for example with base64";
 const STDIN_HINT: &str = "use --stdin to read a value from standard input, or '-- -' for a dash";
 
 /// The command line.
-struct Line {
+struct CommandLine {
     words: Vec<String>,
     addr: String,
     timeout: Duration,
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let line = read_line()?;
+    let line = parse_command_line()?;
     let usage = usage(&line)?;
     let has = |switch: &str| line.switches.iter().any(|given| given == switch);
     let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
@@ -135,10 +135,10 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_line() -> Result<Line, Failure> {
+fn parse_command_line() -> Result<CommandLine, Failure> {
     let not_utf8 = |fault| format!("{fault}; {BASE64_HINT}");
     let mut args = Lexer::new(std::env::args_os().skip(1)).map_err(not_utf8)?;
-    let mut line = Line {
+    let mut line = CommandLine {
         words: Vec::new(),
         addr: "127.0.0.1:4000".to_owned(),
         timeout: kvs::TIMEOUT,
@@ -183,7 +183,7 @@ fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
 
 /// Returns the usage of the command. Fails if there is no such command, or if it does
 /// not have one of the given switches.
-fn usage(line: &Line) -> Result<&'static str, String> {
+fn usage(line: &CommandLine) -> Result<&'static str, String> {
     let name_of = |usage: &'static str| usage.split(' ').next().unwrap_or_default();
     let names = USAGES.map(name_of).join(" ");
     let Some(name) = line.words.first() else {
@@ -198,7 +198,7 @@ fn usage(line: &Line) -> Result<&'static str, String> {
     }
 }
 
-fn connect(line: &Line) -> kvs::Result<KvsClient> {
+fn connect(line: &CommandLine) -> kvs::Result<KvsClient> {
     let unresolved = KvsError::io(format!("cannot resolve {}", line.addr));
     let addrs: Vec<_> = line.addr.to_socket_addrs().map_err(unresolved)?.collect();
     let mut client = KvsClient::connect_with(&addrs[..], line.timeout)?;
@@ -208,7 +208,7 @@ fn connect(line: &Line) -> kvs::Result<KvsClient> {
     Ok(client)
 }
 
-fn list_keys(line: &Line, prefix: &str) -> kvs::Result<()> {
+fn list_keys(line: &CommandLine, prefix: &str) -> kvs::Result<()> {
     let mut client = connect(line)?;
     let mut out = BufWriter::new(io::stdout().lock());
     for key in client.keys() {
@@ -225,7 +225,7 @@ fn list_keys(line: &Line, prefix: &str) -> kvs::Result<()> {
 }
 
 /// Prints all pairs as `SET` lines. Skips a key that was removed meanwhile.
-fn dump(line: &Line) -> kvs::Result<()> {
+fn dump(line: &CommandLine) -> kvs::Result<()> {
     let mut client = connect(line)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut cursor = None;
@@ -255,7 +255,7 @@ fn dump(line: &Line) -> kvs::Result<()> {
 
 /// Sends the lines of stdin, pipelined, and prints the replies. A terminal gets a
 /// prompt. Without a terminal, an `ERR` reply makes the program fail in the end.
-fn send_lines(line: &Line) -> Result<(), Failure> {
+fn send_lines(line: &CommandLine) -> Result<(), Failure> {
     let mut client = connect(line)?;
     let mut input = BufReader::with_capacity(64 << 10, io::stdin().lock());
     let mut out = BufWriter::new(io::stdout().lock());
@@ -265,8 +265,8 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
     let (mut result, mut is_over) = (Ok(()), false);
     while !is_over {
         let _ = write!(io::stderr(), "{prompt}");
-        let lines =
-            read_lines(&mut input).map_err(KvsError::io("cannot read from standard input"))?;
+        let lines = read_request_lines(&mut input)
+            .map_err(KvsError::io("cannot read from standard input"))?;
         if lines.last().is_some_and(|last| *last != b'\n') {
             let reason = "it has no newline at its end, or is longer than any server accepts";
             return Err(failed(&[format!("line {} was not sent: {reason}", sent + 1)]));
@@ -302,7 +302,7 @@ fn send_lines(line: &Line) -> Result<(), Failure> {
 
 /// Reads a line and the complete lines that are already in the buffer. Returns
 /// nothing at the end of the input.
-fn read_lines(input: &mut BufReader<StdinLock<'_>>) -> io::Result<Vec<u8>> {
+fn read_request_lines(input: &mut BufReader<StdinLock<'_>>) -> io::Result<Vec<u8>> {
     let mut lines = Vec::new();
     input.by_ref().take(LINE_BYTES_LIMIT as u64 + 2).read_until(b'\n', &mut lines)?;
     let buffered = input.buffer();

@@ -23,7 +23,7 @@ use kvs::logger::{self, Level, escape, write};
 use kvs::protocol::LINE_BYTES_LIMIT;
 use kvs::{KvStore, KvsError, KvsServer, Options, Secret, ServerOptions, Stop};
 
-/// `--segment-size` and `--compact-threshold` are for tests, so they are not in it.
+/// `--segment-size` and `--compact-threshold` are for tests, so the help omits them.
 const HELP: &str = "\
 kvs-server: a persistent key/value store with a text protocol
 
@@ -42,7 +42,7 @@ Usage: kvs-server [FLAGS]            serve until SHUTDOWN, SIGINT, SIGTERM or SI
   --dir PATH         directory of the store [the current directory]
   --engine kvs|sled  storage engine [the one found in --dir, or kvs]
   --fsync POLICY     when to fsync: always (before replying), everysec, never [always]
-  --cache BYTES      size of the read cache, at most 1024G [64M]
+  --cache BYTES      size of the block cache, at most 1024G [64M]
   --max-line BYTES   maximum length of a request line, 16 to 256M [1M]
   --max-clients N    maximum number of clients, 1 to 1000000 [4096]
   --auth-file PATH   require clients to authenticate with the secret in this file

@@ -31,12 +31,12 @@ impl FromStr for EngineName {
     }
 }
 
-/// The engine to open in `directory`: the one in use, else the one `asked` for,
-/// else [`EngineName::Kvs`]. Writes nothing.
+/// The engine to open in `directory`: the one whose files it holds, else the one `asked`
+/// for, else [`EngineName::Kvs`]. Writes nothing.
 ///
 /// # Errors
 ///
-/// [`KvsError::WrongEngine`] if the one in use is not the one asked for;
+/// [`KvsError::WrongEngine`] if the files are not those of the engine asked for;
 /// [`KvsError::EngineUnusable`] if the directory holds both engines' files;
 /// [`KvsError::OtherVersion`] if version 0.1 wrote them.
 pub fn choose(directory: &Path, asked: Option<EngineName>) -> Result<EngineName> {
@@ -62,7 +62,7 @@ pub fn open(
 
 /// Writes a `SET` line to `out` for each key of a store, damaged or not. Passes each loss
 /// to `report`, and returns their number. A [`KvStore`] is only read. sled exports what it
-/// can open, does not tell what is lost, and changes damaged files: copy them first.
+/// can open, does not report pairs that it lost, and changes damaged files: copy them first.
 ///
 /// # Errors
 ///

@@ -27,7 +27,8 @@ pub struct Page {
 ///   earlier `set` and `remove`.
 /// * A write becomes durable in steps: [`flush`](Self::flush), then
 ///   [`sync`](Self::sync). An engine may take a step early, never late.
-/// * A `set` or `remove` that fails changes nothing. Other calls still work.
+/// * A `set` or `remove` that fails changes nothing, and other calls still work, unless the
+///   engine had to write to the disk: then the failure may be fatal. With sled, it always is.
 /// * A `flush`, `sync` or `maintain` that fails is fatal: the state of the disk is
 ///   unknown. Every later call fails with [`KvsError::Failed`](crate::KvsError::Failed)
 ///   until the engine is opened again.
@@ -84,7 +85,7 @@ pub trait KvsEngine {
         self.get(key.to_owned())
     }
 
-    /// Prepares for reads of these keys, which follow. The waits for memory overlap.
+    /// Prefetches these keys, which the caller reads next. Their cache misses overlap.
     #[doc(hidden)]
     fn prefetch(&self, _keys: &[&str]) {}
 
@@ -120,11 +121,11 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    /// An engine that notes its calls, and has of its own only what it must.
+    /// An engine that records its calls, and implements only the required methods.
     #[derive(Default)]
-    struct Least(RefCell<Vec<String>>);
+    struct MinimalEngine(RefCell<Vec<String>>);
 
-    impl KvsEngine for Least {
+    impl KvsEngine for MinimalEngine {
         fn set(&self, key: String, value: String) -> Result<()> {
             self.0.borrow_mut().push(format!("set {key} {value}"));
             Ok(())
@@ -153,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn what_an_engine_leaves_out_is_the_least() {
-        let engine = Least::default();
+    fn default_methods_do_the_minimum() {
+        let engine = MinimalEngine::default();
         engine.set_str("a", "1").unwrap();
         engine.prefetch(&["a"]);
         engine.sync_in_background().unwrap();

@@ -219,7 +219,7 @@ fn open_db(directory: &Path) -> sled::Result<sled::Db> {
     }
 }
 
-/// Adds a context to an error of sled, or to one about what sled returned.
+/// Adds a context to an error of sled, or of decoding what sled returned.
 fn engine_error<E: Error + Send + Sync + 'static>(context: &str) -> impl FnOnce(E) -> KvsError {
     |error| KvsError::Engine { context: context.to_owned(), source: Box::new(error) }
 }

@@ -50,7 +50,7 @@ pub use crate::error::Code;
 
 /// Default maximum length of a request line in bytes, without its ending.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// The largest maximum. Each client can make the server hold a line of this length.
+/// Upper limit of `--max-line`. Each client can make the server hold a line of that length.
 pub const LINE_BYTES_LIMIT: usize = 256 << 20;
 
 /// Maximum length of an escape such as `\u001b`, divided by that of its character.

@@ -75,10 +75,11 @@ pub fn decode_request(line: &[u8]) -> Result<Request<'_>, Fault> {
     request.map_err(|fault| if is_http(line, true) { Fault::http() } else { fault })
 }
 
-/// Returns true if a line looks like HTTP: its last word is a version, or its first word
-/// comes before anything that a web page can choose. The server also calls this with the
-/// beginning of a line over the limit. Otherwise a web page could send such a line first
-/// to have later lines executed. Five bytes are enough for the first word. Under a smaller
+/// Returns true if a line looks like HTTP: its last word is an HTTP version, or its first
+/// word is `POST` or `Host:`. A browser sends these before any text that a web page chooses.
+/// The server also calls this with the beginning of a line over the limit (`is_whole` is
+/// false). Otherwise a web page could make its first lines too long, and later lines would
+/// be executed. Five bytes are enough for the first word. Under a smaller
 /// limit no request that changes data fits.
 pub(crate) fn is_http(line: &[u8], is_whole: bool) -> bool {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());

@@ -1,8 +1,9 @@
 //! The connected clients: which of them are polled, and how they are accepted.
 //!
 //! The cost of `poll` grows with the number of descriptors. So most polls include only
-//! *active* clients, which were ready in the last two seconds or have something to do.
-//! All are polled every 3 ms, so the first request of an idle client may wait as long.
+//! *active* clients, which have something to do, or were ready in the last one to two
+//! seconds. While some are idle, all are polled every 3 ms, so the first request of an idle
+//! client may wait as long.
 //!
 //! If file descriptors run out, accepting pauses: connections stay in the system's
 //! queue until a client leaves or some time has passed. Accepting stops before the
@@ -38,7 +39,8 @@ const ACTIVE_TIME: Duration = Duration::from_secs(1);
 
 /// Connections accepted in an iteration, so that they do not delay the clients.
 const ACCEPTS_MAX: usize = 64;
-/// Clients over the limit that are told so at a time.
+/// Maximum number of clients over the limit at a time. They are connected until `ERR busy`
+/// is sent.
 const REFUSED_MAX: usize = 64;
 /// File descriptors that are kept free for the store.
 const RESERVED_DESCRIPTORS: usize = 16;
@@ -214,7 +216,7 @@ impl Clients {
     }
 }
 
-/// Fails if the reserve and one descriptor more are not free.
+/// Fails unless [`RESERVED_DESCRIPTORS`] and one more descriptor are free.
 fn check_descriptors(listener: &TcpListener) -> io::Result<()> {
     let reserve = (0..=RESERVED_DESCRIPTORS).map(|_| listener.try_clone());
     reserve.collect::<io::Result<Vec<_>>>().map(drop)

@@ -1,7 +1,7 @@
 //! One client: reads bytes, executes lines, sends replies, and closes.
 //!
 //! A connection that ends is closed for writing and then *lingers*: it drops
-//! input until the client closes too, or for a second or two. Closing a socket
+//! input until the client closes too, or for at most two seconds. Closing a socket
 //! with unread input could destroy replies that the client has not read yet
 //! (`the_last_reply_survives_unread_input`).
 //!
@@ -48,9 +48,10 @@ pub(super) enum ConnectionState {
     Open,
     /// Executes nothing more, and closes when all replies are sent.
     Closing,
-    /// Waits for the reply to `SHUTDOWN`, which will end like this.
+    /// Waits for the reply to `SHUTDOWN`, whose line will have this ending.
     AwaitingShutdown(LineEnding),
-    /// Everything is sent. Input is dropped until the client closes, or a second is over.
+    /// Everything is sent. Input is dropped until the client closes, or for at most two
+    /// seconds.
     Lingering,
     /// To be removed.
     Closed,
@@ -224,7 +225,7 @@ impl<S: Socket> Connection<S> {
     /// Drops the input that has arrived, and closes a lingering connection.
     pub(super) fn stop_lingering(&mut self) {
         if self.state == Lingering {
-            // It ends with an error when nothing more has arrived.
+            // The copy ends with `WouldBlock` when nothing more has arrived.
             let _ = io::copy(&mut (&mut self.socket).take(DROPPED_BYTES_MAX), &mut io::sink());
             self.state = Closed;
         }

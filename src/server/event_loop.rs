@@ -4,9 +4,10 @@
 //! iteration share one commit. No reply is sent before it, not even to a read, because
 //! the read may have seen a write.
 //!
-//! A failed commit is fatal, because the state of the disk is unknown. None of
-//! the iteration's replies is sent, and the server stops with the error. The next
-//! start decides from what is on disk (`a_failed_sync_acknowledges_nothing`).
+//! A failed commit is fatal, because the state of the disk is unknown. None of the
+//! iteration's replies is sent, and the server stops with the error. The next start
+//! finds each write of the iteration either complete or missing
+//! (`a_failed_sync_acknowledges_nothing`).
 //!
 //! After each iteration that wrote, the engine does one step of housekeeping. While
 //! there is more to do, the next step follows after 1 ms, because the engine may be
@@ -21,11 +22,11 @@ use super::{Fsync, KvsServer, Stop};
 use crate::engine::KvsEngine;
 use crate::error::Result;
 
-/// Maximum age of an unsynced write under `everysec`, and pause between two steps of
-/// housekeeping while the server is idle.
+/// Age of an unsynced write at which `everysec` starts an fsync, and pause between two steps
+/// of housekeeping while the server is idle.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often an iteration looks for requests that share its fsync. More would delay
-/// those that wait already.
+/// Maximum number of times that an iteration polls for more requests that share its fsync.
+/// More would delay the requests that wait already.
 const ROUNDS_MAX: u32 = 16;
 /// Pause between two steps of housekeeping while there is more to do.
 const STEP_PAUSE: Duration = Duration::from_millis(1);

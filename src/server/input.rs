@@ -98,7 +98,8 @@ impl Input {
     }
 }
 
-/// Decodes a line, which lacks its newline if the input has ended. An empty one is none.
+/// Decodes a line, which lacks its newline if the input has ended. Returns `None` for an
+/// empty line.
 fn decode(line: &[u8], start: usize, limit: usize) -> Option<Line<'_>> {
     let (text, ending) = LineEnding::split(line.strip_suffix(b"\n").unwrap_or(line));
     let is_complete = line.ends_with(b"\n");

@@ -177,13 +177,13 @@ impl<E: KvsEngine + ?Sized> KvsServer<E> {
         self.address
     }
 
-    /// Serves until a client sends `SHUTDOWN` or `stop` asks for it. Then sends the
-    /// replies that are due, syncs, and closes the engine.
+    /// Serves until a client sends `SHUTDOWN` or `stop` asks for it. Then syncs,
+    /// sends the replies that are due, and closes the engine.
     ///
     /// # Errors
     ///
-    /// The error of the engine if it has failed. The writes of that moment were not
-    /// acknowledged. [`KvsError::Io`] if `poll` fails.
+    /// The error of the engine if it has failed. The writes of the last iteration
+    /// were not acknowledged. [`KvsError::Io`] if `poll` fails.
     pub fn run(mut self, stop: Stop) -> Result<()> {
         while self.run_once(&stop).inspect_err(|e| {
             error!("the server stops without replying: {}", e.chain().join(": "));

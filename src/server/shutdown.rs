@@ -33,7 +33,8 @@ const SIGXFSZ: c_int = 25;
 const SIG_IGN: usize = 1;
 
 /// The socket that the first signal shuts down; -1 before the handler is installed, and
-/// later. It stays open, so that the handler never meets another file with its number.
+/// after the first signal. The socket stays open, so that its descriptor is never that of
+/// another file.
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 
 /// What a server polls to learn that it should shut down.

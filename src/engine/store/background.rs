@@ -1,4 +1,4 @@
-//! The helper thread: fsyncs that nobody waits for, and the removal of files.
+//! The helper thread: fsyncs in the background, and the removal of files.
 //!
 //! There is one thread. It starts with the first job and ends when its
 //! [`HelperThread`] is dropped. If no thread can be started, jobs run inline.
@@ -103,7 +103,7 @@ fn spawn() -> Option<Sender<Queued>> {
     Builder::new().name("kvs helper".to_owned()).spawn(run).ok().map(|_| sender)
 }
 
-/// A job of the helper thread: where its result comes.
+/// Receives the result of a job of the helper thread.
 #[derive(Debug)]
 pub struct OsTask(Receiver<io::Result<()>>);
 

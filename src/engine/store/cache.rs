@@ -45,8 +45,8 @@ impl Cache {
     /// A cache of `cache_bytes` for segments of about `segment_bytes`. Fails if
     /// there is no memory for it.
     pub(super) fn new(cache_bytes: usize, segment_bytes: u64) -> Result<Cache> {
-        // Only zeroed memory gets its pages one by one as they are used, but std's call
-        // for it cannot fail. So the memory is asked for twice.
+        // `vec![0; n]` asks for zeroed memory, whose pages the system allocates on first
+        // use. But it aborts if there is too little. So a fallible allocation is tried first.
         let mut probe = Vec::<u8>::new();
         let context = format!("cannot allocate a block cache of {cache_bytes} bytes");
         probe.try_reserve_exact(cache_bytes).map_err(|e| KvsError::io(context)(e.into()))?;

@@ -5,19 +5,20 @@
 //! is the newest record of its key, so replay order stays right. And tombstones
 //! can be dropped, because no older record is left that they must hide.
 //!
-//! Compaction is *due* while dead bytes are at least the threshold and half of
-//! all bytes, and a segment is full or the store is idle. Then each byte that is
-//! written, and each that becomes dead, pays for [`CLEAN_FACTOR`] bytes of cleaning.
-//! A call does at most [`CALL_BYTES_MAX`] of it; the rest stays owed. Two calls clean
-//! a whole segment. Opening a store does, so that a program that opens, writes a
-//! little and exits reclaims space too. So does each write while the disk is full.
+//! Compaction is *due* while dead bytes are at least the threshold and half of all bytes,
+//! and a full segment is left to clean or the store is idle. While the disk is full,
+//! fewer dead bytes are enough. Each byte that is written, and each that becomes dead,
+//! allows for [`CLEAN_FACTOR`] bytes of cleaning. A call does at most [`CALL_BYTES_MAX`]
+//! of it; the rest stays owed. There are two exceptions, which clean a whole segment:
+//! opening a store, so that a program that opens, writes a little and exits reclaims
+//! space too, and each write while the disk is full.
 //!
-//! The bound on disk use: cleaning a log of `2 * live` bytes copies `live` bytes,
-//! and `live` more are written meanwhile. So the segments never have more than
-//! `3 * live` bytes, two thresholds and six segments, plus the largest batch
-//! (`disk_use_stays_within_the_bound`). The reserve comes on top: at most
-//! twice a little more than the longest segment. So do, if fsyncs are slower than the writers, up to
-//! eight segments that wait for one, and as many that wait for their removal.
+//! The bound on disk use: cleaning a log of `2 * live` bytes copies `live` bytes, and
+//! `live` more are written meanwhile. So the segments never have more than `3 * live`
+//! bytes, two thresholds and six segments, plus the largest batch
+//! (`disk_use_stays_within_the_bound`). The reserve is not included: at most twice
+//! the longest segment and a little more. If the disk is slower than the writers, up to eight segments that
+//! wait for an fsync, and eight that wait for their removal, are not included either.
 //!
 //! Not here: how records reach the disk ([`log`](super::log)).
 //!
@@ -25,9 +26,9 @@
 //! * A segment is removed only when the copies of its live records, and the
 //!   `Cleaned` record, are on disk (`every_power_loss_leaves_what_was_synced`).
 //! * A segment is removed only when the index has no location in it. If damage
-//!   keeps it from getting there, compaction ends
+//!   prevents this, compaction ends
 //!   (`damage_ends_compaction_and_keeps_the_segment`).
-//! * Any other error ends a step. It is tried again after a second
+//! * Any other error that is not fatal ends a step, which is tried again after a second
 //!   (`a_passing_error_does_not_end_compaction`).
 
 use super::Inner;
@@ -43,17 +44,17 @@ pub(super) const CLEAN_FACTOR: u64 = 2;
 /// Bytes that are cleaned at a time: few enough for a short pause, enough to
 /// share the cost of an update of the index.
 const STEP_BYTES: u32 = 4 << 10;
-/// Bytes that one call cleans at the most, but for the rest of a record.
+/// Maximum number of bytes that one call cleans. The last step may exceed it.
 const CALL_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that one call of `maintain` cleans: about a tenth of a millisecond.
 pub(super) const MAINTAIN_BYTES: u64 = 64 << 10;
 /// Bytes that are read at a time, for a few steps.
 const READ_BYTES: usize = 64 << 10;
-/// While the disk is full, compaction is due from this part of a segment, or of a smaller
-/// log, on ..
-const SHORT_OF_SPACE_PART: u64 = 16;
-/// .. and what each segment has beside sets and removes: its header, the last
-/// checkpoint, and a `Cleaned` record. Cleaning does not give that back.
+/// While the disk is full, compaction is due if the dead bytes reach the size of a segment,
+/// or of a smaller log, divided by this. The overhead of the segments does not count.
+const FULL_DISK_DIVISOR: u64 = 16;
+/// Overhead of a segment, which cleaning does not give back: its header, the last
+/// checkpoint, and a `Cleaned` record.
 const SEGMENT_OVERHEAD_BYTES: u64 =
     (SEGMENT_HEADER_BYTES + CHECKPOINT_BYTES_MAX + CLEANED_BYTES) as u64;
 
@@ -78,7 +79,8 @@ impl<F> Compaction<F> {
         self.owed = self.owed.saturating_add(bytes * CLEAN_FACTOR);
     }
 
-    /// Returns true if so much is owed that a large batch has to pay before it ends.
+    /// Returns true if one call's share of cleaning is owed. Then a write commits, even if
+    /// writes are buffered.
     pub(super) fn is_far_behind(&self) -> bool {
         self.owed >= CALL_BYTES_MAX
     }
@@ -90,15 +92,15 @@ impl<D: Fs> Inner<D> {
         self.log.bytes.saturating_sub(self.log.live_bytes)
     }
 
-    /// Returns true if there are so many dead bytes that segments are cleaned. The
-    /// active one ends before it is full only if the store is idle, as more segments
-    /// need more fsyncs. All updates are applied.
+    /// Returns true if enough bytes are dead to clean segments. The active segment, which has
+    /// to be rotated first, is cleaned only if `is_idle`, because more segments need more
+    /// fsyncs. Requires that all updates are applied.
     pub(super) fn is_compaction_due(&self, is_idle: bool) -> bool {
         if self.compaction.ended {
             return false;
         }
         let dead = self.dead_bytes();
-        if self.log.needs_space() {
+        if self.log.must_free_space() {
             return self.is_cleaning_possible(dead);
         }
         (is_idle || self.log.segments.len() > self.log.cleaned_count() + 1)
@@ -111,17 +113,17 @@ impl<D: Fs> Inner<D> {
         let log = &self.log;
         let overhead = SEGMENT_OVERHEAD_BYTES * log.segments.len() as u64;
         let live = log.segments.get(log.cleaned_count()).map_or(0, |oldest| oldest.live);
-        dead >= self.options.segment_bytes.min(log.bytes) / SHORT_OF_SPACE_PART + overhead
+        dead >= self.options.segment_bytes.min(log.bytes) / FULL_DISK_DIVISOR + overhead
             && (live == 0 || live + 2 * SEGMENT_OVERHEAD_BYTES <= log.reserve.left(log.bytes))
     }
 
-    /// Cleans what is owed, at most one call's share. Everything staged is written.
+    /// Cleans what is owed, at most one call's share. Requires that the batch is written.
     ///
     /// # Errors
     ///
     /// Only fatal ones. Others end the step and are tried again.
     pub(super) fn clean_owed(&mut self) -> Result<()> {
-        if self.log.needs_space() {
+        if self.log.must_free_space() {
             self.apply_updates();
             // The whole segment at once: no tombstone takes the space that its copies need.
             return self.clean_segment();
@@ -133,9 +135,10 @@ impl<D: Fs> Inner<D> {
         self.clean_up_to(self.compaction.owed.min(CALL_BYTES_MAX), false)
     }
 
-    /// Cleans so many bytes, or until compaction is not due. All updates are applied.
+    /// Cleans this number of bytes, or until compaction is not due. Requires that all updates
+    /// are applied.
     pub(super) fn clean_up_to(&mut self, bytes: u64, is_idle: bool) -> Result<()> {
-        if self.log.is_waiting() {
+        if self.log.is_retry_pending() {
             return Ok(());
         }
         self.log.retry = None;
@@ -189,14 +192,15 @@ impl<D: Fs> Inner<D> {
         let mut offset = start;
         let copied = self.copy_live(&mut reader, number, &mut offset);
         self.compaction.cleaning = Some((reader, offset));
-        // Copies owe nothing.
+        // Copies do not add to the cleaning that is owed.
         let owed = self.compaction.owed;
         self.apply_updates();
         self.compaction.owed = owed;
         copied.map(|()| (offset - start).into())
     }
 
-    /// Copies the live ones of the next records of a segment, and advances `offset`.
+    /// Copies the live records among the next [`STEP_BYTES`] of a segment, and advances
+    /// `offset`.
     fn copy_live(
         &mut self,
         reader: &mut Reader<D::File>,

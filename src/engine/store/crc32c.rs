@@ -1,13 +1,13 @@
 //! CRC-32C (Castagnoli): the checksum of headers and records.
 //!
 //! Intel's instruction `crc32` (SSE 4.2) computes eight bytes at a time. It needs one
-//! `unsafe`. Without it, the checksum is the largest part of writing a record. Other
-//! processors use tables: slicing-by-8 (Kounavis and Berry, 2005), which is 4.5 times as
-//! fast as a single table. Polynomial and check value: RFC 3720, appendix B.4.
+//! `unsafe`. Without the instruction, the checksum is the largest part of writing a record.
+//! Other processors use tables: slicing-by-8 (Kounavis and Berry, 2005), which is 4.5 times
+//! as fast as a single table. Polynomial and check value: RFC 3720, appendix B.4.
 //!
-//! The instruction waits for its last result. So long input is cut into blocks of
-//! three lanes, whose checksums are computed at the same time and then joined
-//! (Gopal et al., 2011): `GET` of 1 MiB is 1.1 times as fast.
+//! Each use of the instruction depends on the result of the previous one. So long input is
+//! cut into blocks of three lanes, whose checksums are computed at the same time and then
+//! joined (Gopal et al., 2011): `GET` of 1 MiB is 1.1 times as fast.
 //!
 //! Invariant: both ways compute the same checksum (`both_ways_equal_the_definition`).
 
@@ -41,7 +41,8 @@ const fn shift_byte(mut crc: u32) -> u32 {
 #[cfg(target_arch = "x86_64")]
 const LANE_BYTES: usize = 4096;
 
-/// What a lane of zeros makes of each bit of the checksum register.
+/// For each bit of the checksum register: the register after a lane of zeros, if only this
+/// bit was set before.
 #[cfg(target_arch = "x86_64")]
 static AFTER_LANE: [u32; 32] = {
     let mut bits = [0; 32];
@@ -55,8 +56,8 @@ static AFTER_LANE: [u32; 32] = {
     bits
 };
 
-/// The checksum register after another lane of zeros. The register is linear: each
-/// bit counts for itself.
+/// The checksum register after another lane of zeros. The checksum is linear: the
+/// results of the single bits are XORed.
 #[cfg(target_arch = "x86_64")]
 fn after_lane(crc: u32) -> u32 {
     let bits = AFTER_LANE.iter().enumerate().filter(|(bit, _)| crc >> bit & 1 == 1);

@@ -189,7 +189,7 @@ pub(crate) fn engine_in(
 /// Returns true if version 0.1 wrote what is in a directory with these names.
 fn is_old(fs: &impl Fs, path: &Path, names: &[String]) -> bool {
     let subdirectories = names.iter().filter(|name| OLD_SUBDIRECTORIES.contains(&name.as_str()));
-    // A file of such a name is somebody else's.
+    // Listing fails if the name is that of a file. Version 0.1 did not create such a file.
     let within = subdirectories.flat_map(|name| fs.list(&path.join(name)).unwrap_or_default());
     let within: Vec<String> = within.collect();
     let is_segment = |name: &String| segment_number(name, OLD_SEGMENT_SUFFIX).is_some();

@@ -1,10 +1,11 @@
 //! The index: where the newest record of each key is.
 //!
 //! Keys are not held in memory. An entry has 24 bytes: a 96-bit fingerprint of the key, and
-//! the location of its record. So a key costs 46 to 60 bytes of memory, however long it is.
-//! The fingerprint is a keyed hash with a random secret, so clients cannot construct
-//! collisions. Among 10^9 keys the chance of any collision is 6 in 10^12, less than that of
-//! an undetected disk error. `get` would detect it: it compares the key in the record.
+//! the location of its record. Hash maps have free slots, so a key costs up to 60 bytes of
+//! memory, however long it is. The fingerprint is a keyed hash with a random secret, so
+//! clients cannot construct collisions. Among 10^9 keys the chance of any collision is 6 in
+//! 10^12, less than that of an undetected disk error. `get` would detect it: it compares
+//! the key in the record. `set` and `remove` do not read the record, and would not.
 //!
 //! A std `HashMap` moves all its entries when it grows, which would stall a write. The
 //! index is therefore split into 4,096 maps by some bits of the fingerprint. Growth moves
@@ -20,11 +21,11 @@ use std::hint::black_box;
 
 /// Number of maps.
 pub(super) const MAPS: usize = 4096;
-/// Updates or look-ups whose waits for memory overlap. More do not fit the
-/// processor's queue of outstanding loads.
+/// Updates or look-ups whose cache misses overlap. More exceed the processor's queue of
+/// outstanding loads.
 const GROUP: usize = 32;
-/// A map gives memory back when less than this part of it is in use.
-const SHRINK_BELOW: usize = 8;
+/// A map shrinks when its length is less than its capacity divided by this.
+const SHRINK_DIVISOR: usize = 8;
 
 /// Where a record is: the number of its segment, and its offset and length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ impl Index {
         Index { maps: vec![HashMap::default(); MAPS], secret: RandomState::new() }
     }
 
-    /// The fingerprint of a key: two hashes with one secret. A byte behind the key
+    /// The fingerprint of a key: two hashes with one secret. A byte after the key
     /// tells them apart. (Two `RandomState`s of one thread would be related.)
     pub(super) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
         let mut hasher = self.secret.build_hasher();
@@ -113,12 +114,13 @@ impl Index {
         self.maps[key.map()].get(&key).copied()
     }
 
-    /// The locations of many keys. The waits for memory overlap.
+    /// The locations of many keys. Their cache misses overlap.
     pub(super) fn get_all(&self, keys: &[Fingerprint]) -> Vec<Option<Location>> {
         keys.iter().map(|key| self.get(*key)).collect()
     }
 
-    /// The entries of one map that follow this one, in the order of maps and fingerprints.
+    /// The entries of one map that follow `after` in the order of a scan: by map, then by
+    /// fingerprint. They are sorted.
     pub(super) fn sorted_after(
         &self,
         map: usize,
@@ -140,8 +142,8 @@ impl Index {
     ) {
         for group in updates.chunks(GROUP) {
             if group.len() > 1 {
-                // Independent look-ups first: they bring the entries into the
-                // processor's cache, and their waits overlap.
+                // Independent look-ups first: they load the entries into the processor's
+                // cache, and their cache misses overlap.
                 let found = group.iter().filter(|(key, _)| self.get(*key).is_some()).count();
                 black_box(found);
             }
@@ -159,7 +161,7 @@ impl Index {
             Some(location) => map.insert(key, location),
             None => map.remove(&key),
         };
-        if map.len() < map.capacity() / SHRINK_BELOW {
+        if map.len() < map.capacity() / SHRINK_DIVISOR {
             map.shrink_to_fit();
         }
         old

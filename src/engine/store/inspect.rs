@@ -4,11 +4,11 @@
 //! the live pairs as `SET` lines, and reports what was lost. Neither changes
 //! anything. They need only read permission.
 //!
-//! Export takes from the log what recovery would: a torn tail was never durable, so
-//! it is left out and is no loss. After corruption it takes every intact record. A
-//! key whose newest record was lost has its value from before, or none.
+//! Export takes from the log what recovery would: a torn tail was never durable, so it
+//! is left out and is no loss. After corruption it takes every intact record. A key
+//! whose newest record was lost has its previous value, or none.
 //!
-//! Not here: what to do about damage. That is for the person who reads this.
+//! Not here: what to do about damage. The person who reads the output decides.
 //!
 //! Invariant: one damaged record costs one pair
 //! (`export_saves_all_but_what_is_damaged`).

@@ -6,7 +6,7 @@
 //! helper thread fsyncs the full segment. A [`sync`](Log::sync) covers whatever is
 //! left, oldest first.
 //!
-//! | state of the log | survives |
+//! | part of the log | survives |
 //! | --- | --- |
 //! | before `end` | a crash of the process |
 //! | before `synced` | a power failure |
@@ -20,7 +20,7 @@
 //! * A failed write of staged records, or a failed fsync, is fatal: what is on
 //!   disk is unknown then. Every later call fails
 //!   (`after_a_failed_sync_every_call_fails`).
-//! * Segments are fsynced in order, then their names. A record with the flag
+//! * Segments are fsynced in order, then the directory. A record with the flag
 //!   *synced*, or a `Checkpoint`, is staged only afterwards
 //!   (`every_power_loss_leaves_what_was_synced`).
 //! * At most [`UNSYNCED_SEGMENTS_MAX`] full segments wait for their fsync
@@ -58,9 +58,9 @@ pub(super) const UNSYNCED_SEGMENTS_MAX: u32 = 8;
 pub(super) const OPEN_FILES_MAX: usize = 128;
 /// The codes of `ENFILE` and `EMFILE`.
 const NO_DESCRIPTOR: [i32; 2] = [23, 24];
-/// The reserve is larger than the longest segment by this part of a segment and these
-/// bytes, for tombstones.
-const RESERVE_TOMBSTONES_PART: u64 = 8;
+/// The reserve has space for tombstones: the size of a segment divided by
+/// `RESERVE_TOMBSTONES_DIVISOR`, and `RESERVE_TOMBSTONES_BYTES`.
+const RESERVE_TOMBSTONES_DIVISOR: u64 = 8;
 const RESERVE_TOMBSTONES_BYTES: u64 = 4 << 10;
 
 /// Who asks for space.
@@ -89,22 +89,22 @@ pub(super) struct Log<D: Fs> {
     /// Records that are staged, and not written yet.
     batch: Vec<u8>,
     pub(super) reserve: Reserve<D::File>,
-    /// Whether the last set that needed disk space found none.
-    is_full: bool,
+    /// Whether the last set or checkpoint that needed disk space found the disk full.
+    is_disk_full: bool,
     /// Everything before this position is on disk.
     pub(super) synced: Position,
-    /// Records in the log say that everything before this position is on disk. Behind a
-    /// `Checkpoint` that says so of all that is before it, this is its end.
+    /// The records of the log say that everything before this position is on disk. If the
+    /// last one is a `Checkpoint` of everything before itself, this is its end.
     pub(super) checkpointed: Position,
-    /// Whether a segment's name is not known to be on disk.
-    pub(super) has_unsynced_name: bool,
+    /// Whether the directory must be fsynced, because a segment was created.
+    pub(super) is_directory_unsynced: bool,
     /// The work in the background.
     pub(super) background: Option<(D::Task, Work)>,
     /// Whether the active segment is to be fsynced in the background, too.
     pub(super) is_sync_due: bool,
     /// When cleaning or a removal that failed is tried again.
     pub(super) retry: Option<Instant>,
-    /// Fsyncs that were waited for.
+    /// Number of calls of `sync` that fsynced something.
     pub(super) syncs: u64,
     /// The fatal failure.
     pub(super) failed: Option<String>,
@@ -120,7 +120,7 @@ impl<D: Fs> Log<D> {
     ) -> Result<Log<D>> {
         let mut log = Log {
             reserve: Reserve::open(&directory)?,
-            is_full: false,
+            is_disk_full: false,
             directory,
             segment_bytes,
             store,
@@ -130,7 +130,7 @@ impl<D: Fs> Log<D> {
             synced: Position::default(),
             checkpointed: Position::default(),
             batch: Vec::new(),
-            has_unsynced_name: false,
+            is_directory_unsynced: false,
             background: None,
             is_sync_due: false,
             retry: None,
@@ -178,7 +178,7 @@ impl<D: Fs> Log<D> {
         result
     }
 
-    /// Where the next record will be written, without the batch.
+    /// The end of the written records, where the batch will go.
     pub(super) fn end(&self) -> Position {
         self.active().end()
     }
@@ -224,7 +224,7 @@ impl<D: Fs> Log<D> {
     }
 
     /// Makes sure that a record of `len` bytes can be written, and that the last
-    /// `Checkpoint` of the segment fits behind it.
+    /// `Checkpoint` of the segment fits after it.
     fn ensure_space(&mut self, len: usize, space: Space) -> Result<()> {
         if self.batch.len() >= BATCH_BYTES_MAX {
             self.write()?;
@@ -236,7 +236,7 @@ impl<D: Fs> Log<D> {
         if end > self.segment_bytes && !is_empty {
             return self.rotate(len, space);
         }
-        if space == Space::Shared && self.is_space_short() {
+        if space == Space::Shared && self.is_reserve_in_use() {
             self.fill_reserve()?;
         }
         let allocated = self.active().allocated;
@@ -245,7 +245,7 @@ impl<D: Fs> Log<D> {
         }
         let chunk = (allocated + PREALLOCATE_BYTES).min(self.segment_bytes);
         match self.with_space(space, |log| log.active_mut().preallocate(end, chunk)) {
-            // A limit on the size of files. The next file has room for it.
+            // The process has a limit on the size of files. A new segment has space.
             Err(KvsError::Io { source, .. })
                 if source.kind() == ErrorKind::FileTooLarge && !is_empty =>
             {
@@ -255,8 +255,9 @@ impl<D: Fs> Log<D> {
         }
     }
 
-    /// Does work that needs disk space. Makes the reserve whole first, or for removals
-    /// and cleaning as large as it can be: they use it if the disk is full.
+    /// Does work that needs disk space. First fills the reserve. For `Space::Shared`, the
+    /// work fails if the reserve cannot be filled. For `Space::Reserved`, the work is
+    /// tried again with the space of the reserve if the disk is full.
     fn with_space<T>(
         &mut self,
         space: Space,
@@ -265,17 +266,17 @@ impl<D: Fs> Log<D> {
         let result = if space == Space::Shared {
             self.fill_reserve().and_then(|()| work(self))
         } else {
-            if !self.is_space_short() {
+            if !self.is_reserve_in_use() {
                 let _ = self.fill_reserve();
                 self.check()?;
             }
             work(self)
         };
-        let is_full = matches!(&result, Err(KvsError::Io { source, .. })
+        let is_disk_full = matches!(&result, Err(KvsError::Io { source, .. })
             if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
         if space == Space::Shared {
-            self.is_full = is_full;
-        } else if is_full && self.reserve.release(self.bytes) {
+            self.is_disk_full = is_disk_full;
+        } else if is_disk_full && self.reserve.release(self.bytes) {
             return work(self);
         }
         result
@@ -283,7 +284,7 @@ impl<D: Fs> Log<D> {
 
     /// Makes the reserve whole.
     fn fill_reserve(&mut self) -> Result<()> {
-        let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_PART + RESERVE_TOMBSTONES_BYTES;
+        let tombstones = self.segment_bytes / RESERVE_TOMBSTONES_DIVISOR + RESERVE_TOMBSTONES_BYTES;
         let longest = self.segments.iter().map(|segment| segment.len.into()).max();
         let most = longest.max(Some(self.segment_bytes)).unwrap_or(0) + tombstones;
         // The log once the next preallocated space is used, copied.
@@ -294,13 +295,14 @@ impl<D: Fs> Log<D> {
 
     /// Returns true if a removal or cleaning found the disk full, and the space
     /// that it took from the reserve is not back yet.
-    pub(super) fn is_space_short(&self) -> bool {
+    pub(super) fn is_reserve_in_use(&self) -> bool {
         self.reserve.is_released()
     }
 
-    /// Returns true if cleaning must give space back, however little is dead.
-    pub(super) fn needs_space(&self) -> bool {
-        self.is_full || self.is_space_short()
+    /// Returns true if cleaning must give space back, even if fewer bytes are dead than the
+    /// threshold.
+    pub(super) fn must_free_space(&self) -> bool {
+        self.is_disk_full || self.is_reserve_in_use()
     }
 
     /// Begins the next segment, with space for a record of `len` bytes.
@@ -326,7 +328,7 @@ impl<D: Fs> Log<D> {
         self.write()?;
         self.bytes += u64::from(next.len);
         self.segments.push_back(next);
-        self.has_unsynced_name = true;
+        self.is_directory_unsynced = true;
         while number - self.synced.segment > UNSYNCED_SEGMENTS_MAX {
             self.start_background();
             self.end_background(true)?;
@@ -368,17 +370,18 @@ impl<D: Fs> Log<D> {
         Ok(())
     }
 
-    /// Writes the batch and a `Checkpoint` of what is on disk. Without space for it,
-    /// damage is found later, but nothing is lost.
+    /// Writes the batch and a `Checkpoint` of what is on disk. The checkpoint is left out if
+    /// there is no space for it. Then only a later record tells recovery that
+    /// this part of the log was on disk.
     pub(super) fn write_checkpoint(&mut self) -> Result<()> {
-        if !self.is_space_short() {
+        if !self.is_reserve_in_use() {
             let _ = self.stage(Kind::Checkpoint, &self.synced.encode(), b"", Space::Shared);
         }
         self.write()
     }
 
-    /// Returns true if an fsync has ended that only a `Checkpoint` can tell of, and records
-    /// follow that it did not cover.
+    /// Returns true if the log does not record the last fsync yet, and the batch has records
+    /// that this fsync did not cover.
     pub(super) fn is_checkpoint_due(&self) -> bool {
         self.checkpointed < self.synced && !self.batch.is_empty()
     }

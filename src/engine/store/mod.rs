@@ -20,9 +20,9 @@
 //! ```
 //!
 //! In reading order: [`record`] (the format), [`segment`] (one file), [`log`]
-//! (many, and fsyncs), [`index`], [`cache`], this file, [`reader`],
-//! [`recovery`](mod@recovery), [`compaction`], [`inspect`]. Below them are
-//! [`directory`], [`reserve`], [`background`] and [`fs`].
+//! (many), [`sync`] (their fsyncs), [`index`], [`cache`], this file, [`read`] (`get` and
+//! scans), [`reader`], [`recovery`](mod@recovery), [`compaction`], [`inspect`]. Below them
+//! are [`directory`], [`reserve`], [`background`], [`fs`] and [`crc32c`].
 //!
 //! Not here: sockets, argv, and the bytes of a record.
 
@@ -69,9 +69,9 @@ pub struct Options {
     /// Largest size of a segment in bytes, from 512 to 2^30. A longer record has a segment
     /// of its own. Small segments give space back sooner, large ones make fewer files.
     pub segment_bytes: u64,
-    /// Dead bytes below which nothing is compacted, at least 4096. Above,
-    /// compaction is due while half of all bytes are dead, once a segment is full or the
-    /// store is idle.
+    /// Dead bytes below which nothing is compacted, at least 4096, unless the disk is
+    /// full. Above, compaction is due while at least half of all bytes are dead, and a
+    /// segment other than the active one is left to clean or the store is idle.
     pub compact_threshold_bytes: u64,
     /// Size of the block cache in bytes; 0 for none.
     pub cache_bytes: usize,
@@ -87,10 +87,11 @@ pub struct Options {
 impl Options {
     /// The limits of `segment_bytes`. Offsets have 32 bits.
     const SEGMENT_BYTES: (u64, u64) = (512, 1 << 30);
-    /// The least threshold. Less would be spent on what compaction itself writes.
+    /// The lower limit of `compact_threshold_bytes`. Below it, compaction could write more
+    /// than it gives back.
     const COMPACT_THRESHOLD_BYTES_MIN: u64 = 4 << 10;
 
-    /// The options, moved to the nearest limit where they are beyond one.
+    /// Clamps the options to their limits.
     fn within_limits(mut self) -> Options {
         let (min, max) = Options::SEGMENT_BYTES;
         self.segment_bytes = self.segment_bytes.clamp(min, max);
@@ -107,7 +108,8 @@ impl Default for Options {
             compact_threshold_bytes: 1 << 20,
             cache_bytes: 64 << 20,
             buffered: false,
-            // A little less than a second, so that a caller's second is enough.
+            // A little less than a second, so that a caller that calls `maintain` once a
+            // second finds the store idle.
             idle_time: Duration::from_millis(900),
         }
     }
@@ -147,7 +149,7 @@ struct Inner<D: Fs> {
     log: Log<D>,
     /// Where the newest record of each key is, once the updates are applied.
     index: Index,
-    /// What records have done that the index does not know yet.
+    /// Updates of the index that are not applied yet.
     updates: Vec<Update>,
     cache: Cache,
     compaction: Compaction<D::File>,
@@ -161,7 +163,8 @@ impl KvStore {
     /// # Errors
     ///
     /// [`KvsError::InUse`] if another handle has it open, in this process or
-    /// another; [`KvsError::Corrupt`] if something in it is damaged.
+    /// another; [`KvsError::Corrupt`] if something in it is damaged;
+    /// [`KvsError::WrongEngine`] if sled's files are in the directory.
     pub fn open(directory: impl Into<PathBuf>) -> Result<KvStore> {
         KvStore::open_with(directory, Options::default())
     }
@@ -170,8 +173,7 @@ impl KvStore {
     ///
     /// # Errors
     ///
-    /// As for [`KvStore::open`], and [`KvsError::WrongEngine`] if sled's files are
-    /// in the directory.
+    /// As for [`KvStore::open`].
     pub fn open_with(directory: impl Into<PathBuf>, options: Options) -> Result<KvStore> {
         KvStore::open_on(OsFs::default(), directory, options)
     }
@@ -281,7 +283,7 @@ impl<D: Fs> Inner<D> {
         check_len("a value", value.len(), VALUE_BYTES_MAX)?;
         let fingerprint = self.index.fingerprint(key);
         let location = self.stage(Kind::Set, key, value, Space::Shared)?;
-        self.end_write(location, (fingerprint, Some(location)))
+        self.finish_write(location, (fingerprint, Some(location)))
     }
 
     /// Removes a key.
@@ -293,13 +295,13 @@ impl<D: Fs> Inner<D> {
             return Err(KvsError::KeyNotFound);
         }
         let location = self.stage(Kind::Remove, key, b"", Space::Reserved)?;
-        self.end_write(location, (fingerprint, None))
+        self.finish_write(location, (fingerprint, None))
     }
 
     /// Stages a client's record. If the disk is full, cleans a segment and tries again.
     fn stage(&mut self, kind: Kind, key: &[u8], value: &[u8], space: Space) -> Result<Location> {
         match self.log.stage(kind, key, value, space) {
-            Err(_) if self.log.needs_space() => {
+            Err(_) if self.log.must_free_space() => {
                 self.commit(false)?;
                 self.log.stage(kind, key, value, space)
             }
@@ -307,17 +309,17 @@ impl<D: Fs> Inner<D> {
         }
     }
 
-    /// Takes note of a record that was staged. Commits it, unless it can wait.
-    fn end_write(&mut self, record: Location, update: Update) -> Result<()> {
+    /// Queues the index update of a staged record, and commits unless the commit can wait.
+    fn finish_write(&mut self, record: Location, update: Update) -> Result<()> {
         self.idle_since = None;
         self.updates.push(update);
         self.compaction.owe(record.len.into());
-        let can_wait = !self.compaction.is_far_behind() && !self.log.needs_space();
+        let can_wait = !self.compaction.is_far_behind() && !self.log.must_free_space();
         if self.options.buffered && can_wait { Ok(()) } else { self.commit(false) }
     }
 
-    /// Applies the updates of writes to the index, and counts live bytes. Owes cleaning for
-    /// what became dead.
+    /// Applies the queued updates to the index, and counts live bytes. Adds the bytes that
+    /// became dead to the cleaning that is owed.
     fn apply_updates(&mut self) {
         let Inner { index, updates, log, compaction, .. } = self;
         let (mut live, mut dead) = (0, 0);
@@ -351,7 +353,7 @@ impl<D: Fs> Inner<D> {
         self.apply_updates();
         let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
         let is_idle = idle_since.elapsed() >= self.options.idle_time;
-        if self.is_compaction_due(is_idle) && !self.log.is_waiting() {
+        if self.is_compaction_due(is_idle) && !self.log.is_retry_pending() {
             self.clean_up_to(MAINTAIN_BYTES, is_idle)?;
             self.log.run_background()?;
             return Ok(true);
@@ -368,7 +370,7 @@ impl<D: Fs> Inner<D> {
             }
             self.log.write_checkpoint()?;
         }
-        Ok(self.log.cleaned_count() > 0 && !self.log.is_waiting())
+        Ok(self.log.cleaned_count() > 0 && !self.log.is_retry_pending())
     }
 }
 

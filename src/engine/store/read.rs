@@ -5,9 +5,9 @@
 //! Invariants:
 //! * `get` returns what was set, or an error. It checks the record, and that the
 //!   record has the key (`a_damaged_value_is_an_error_of_its_key`).
-//! * A scan lists each key that exists all the while, once. It goes through the index in
-//!   the order of fingerprints, so a key keeps its place when it is written again or
-//!   copied by compaction, and writes do not make a scan longer
+//! * A scan lists each key that exists during the whole scan exactly once. It goes through
+//!   the index in the order of fingerprints, so a key keeps its place when it is written
+//!   again or copied by compaction, and writes do not make a scan longer
 //!   (`a_scan_lists_every_key_that_stays`).
 
 use super::Inner;
@@ -19,9 +19,9 @@ use crate::error::{KvsError, Result};
 
 /// Keys in a page of a scan: each may cost a read.
 const PAGE_KEYS: usize = 1_000;
-/// Bytes of keys in a page, but for the last key.
+/// A page of a scan ends with the key that reaches this number of bytes.
 const PAGE_KEY_BYTES: usize = 64 << 10;
-/// Bytes of a cursor that tell whether this store has made it.
+/// Length of the check at the end of a cursor, which only this handle can compute.
 const CURSOR_CHECK_BYTES: usize = 8;
 
 impl<D: Fs> Inner<D> {
@@ -41,8 +41,8 @@ impl<D: Fs> Inner<D> {
         value.map_err(|reason| self.log.corrupt(location, reason))
     }
 
-    /// Looks these keys up, and loads their records into the processor's cache. The waits
-    /// for memory overlap.
+    /// Looks these keys up, and loads their records into the processor's cache. Their cache
+    /// misses overlap.
     pub(super) fn prefetch(&mut self, keys: &[&str]) {
         self.apply_updates();
         let fingerprint = |key: &&str| self.index.fingerprint(key.as_bytes());
@@ -79,7 +79,8 @@ impl<D: Fs> Inner<D> {
         text + &check[..CURSOR_CHECK_BYTES]
     }
 
-    /// The last key of the page before. A cursor of another time has another check.
+    /// Decodes the fingerprint of the last key of the previous page. A cursor from before
+    /// the last open has another check.
     fn decode_cursor(&self, cursor: &str) -> Result<Fingerprint> {
         let last = cursor.len().checked_sub(CURSOR_CHECK_BYTES).and_then(|len| cursor.get(..len));
         let last = last.and_then(Fingerprint::parse);
@@ -102,7 +103,7 @@ impl<D: Fs> Inner<D> {
     }
 }
 
-/// What is wrong with a record that another key's location leads to.
+/// The damage if the index points a key to a record of another key.
 const OTHER_KEY: Damage = "the record has another key";
 
 /// The string in the bytes of a record.

@@ -10,8 +10,8 @@
 //! Invariants:
 //! * Every byte is part of a header, of a record, of unused space or of a damaged
 //!   range (`every_byte_is_accounted_for`).
-//! * A segment ends where the next one's header says, if its last record names that one's
-//!   salt (`a_header_of_another_time_cuts_nothing_off`).
+//! * The header of the next segment states where a segment ends. It counts only if the last
+//!   record of the segment names its salt (`a_header_of_another_time_cuts_nothing_off`).
 //! * The search for a record in damaged bytes takes constant time for each
 //!   position, whatever values clients have stored
 //!   (`crafted_values_do_not_slow_the_search`).
@@ -35,7 +35,7 @@ pub(super) struct Reader<F> {
     path: Arc<Path>,
     /// Seed of the checksums of its records.
     pub(super) salt: u32,
-    /// Where to stop: nothing behind this offset is read.
+    /// Where to stop: nothing after this offset is read.
     pub(super) end: u64,
     /// Bytes to read at a time, unless a record is longer.
     chunk: usize,
@@ -112,7 +112,7 @@ impl<F: FsFile> Reader<F> {
             if let Some(at) = headers.position(|it| RecordHeader::decode(it, salt).is_ok()) {
                 return Ok(Some(offset + at as u64));
             }
-            // Nothing is left if the file is shorter than it was.
+            // The file was truncated meanwhile.
             let Some(count) = (bytes.len() + 1).checked_sub(RECORD_HEADER_BYTES) else { break };
             offset += count as u64;
         }
@@ -184,22 +184,22 @@ pub(super) fn find_segments<F: FsFile>(
 
 /// What a walk finds, in the order of the log.
 pub(super) enum Finding<'a> {
-    /// A segment, and its header. Without one, the header is damaged and follows.
+    /// A segment and its header. `None` if the header is damaged: then `Damaged` follows.
     Segment(&'a Found, Option<&'a SegmentHeader>),
     /// An intact record.
     Record(Record<'a>),
-    /// Space behind the last record.
+    /// Space after the last record.
     Unused,
     /// Damaged bytes.
     Damaged {
-        /// The offset behind the last of them.
+        /// The offset after the last of them.
         end: u64,
         /// What is wrong.
         reason: String,
         /// Whether they are a record whose intact header has the flag *synced*.
         synced: bool,
     },
-    /// Segments that should be there, up to the number before this one.
+    /// Segments are missing: all before the one with this number.
     Missing(u32),
 }
 
@@ -222,7 +222,7 @@ pub(super) fn walk<F: FsFile>(
         expected = number.saturating_add(1);
         let start = Position { segment: number, offset: 0 };
         let header = match (&segment.header, &end) {
-            (Ok(_), SegmentEnd::OtherNext(_)) => Err("it does not follow the one before it"),
+            (Ok(_), SegmentEnd::OtherNext(_)) => Err("it does not match the previous segment"),
             (header, _) => header.as_ref().map_err(String::as_str),
         };
         see(start, Finding::Segment(segment, header.ok()))?;
@@ -262,8 +262,8 @@ enum SegmentEnd {
     Unknown,
     /// The last record names this salt. The next header has it, is damaged or is missing.
     Next(u32),
-    /// The header found there is one of another time. A power failure can leave blocks of a
-    /// file that was removed. The last record may name the salt that it should have.
+    /// The next segment has a stale header: a power failure can leave blocks of a removed
+    /// file. Holds the salt that the last record names, if it names one.
     OtherNext(Option<u32>),
 }
 
@@ -279,7 +279,8 @@ impl SegmentEnd {
 }
 
 /// Walks through the records of a segment. `next` is the header of the next segment. It
-/// states the length of this one, and its salt has to be the one that the last record names.
+/// states the length of this segment. It is stale if its salt is not the one that the last
+/// record names.
 fn walk_records<F: FsFile>(
     reader: &mut Reader<F>,
     next: Option<&SegmentHeader>,

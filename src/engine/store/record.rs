@@ -40,7 +40,7 @@
 //!
 //! The flag *synced* says that everything before the record is on disk. A `Checkpoint` says
 //! so of everything before the position that it names. The last record of a full segment is
-//! a `Checkpoint` with the salt of the next one, so that records behind a damaged header can
+//! a `Checkpoint` with the salt of the next one, so that records after a damaged header can
 //! still be found. `Cleaned` says that the segments up to that number hold nothing live and
 //! may be gone.
 //!
@@ -49,8 +49,8 @@
 //! * The header has a checksum of its own. So a search for records in damaged bytes decides
 //!   each position in constant time, and lengths are checked before they are used
 //!   (`lengths_are_checked_before_use`).
-//! * Clients do not know the salt, so no value that they store can contain a valid record
-//!   (`another_salt_does_not_match`).
+//! * Clients do not know the salt. A value that they store contains a valid record only if
+//!   they guess its 32 random bits (`another_salt_does_not_match`).
 //! * Zeros are not a record (`zeros_are_not_a_record`).
 
 use super::crc32c::crc32c;
@@ -70,8 +70,8 @@ const SYNCED: u8 = 0x80;
 pub(super) const KEY_BYTES_MAX: usize = (1 << 24) - 1;
 pub(super) const VALUE_BYTES_MAX: usize = 1 << 29;
 
-/// A place in the log: the number of a segment, and an offset in bytes. Positions compare
-/// as they follow one another.
+/// A place in the log: the number of a segment, and an offset in bytes. Positions are
+/// ordered as in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) segment: u32,
@@ -126,7 +126,8 @@ impl SegmentHeader {
             salt: read_u32(bytes, 28),
         };
         let (version, intact) = (read_u32(bytes, 8), header.encode());
-        // A damaged version leaves the checksum intact. Another version need not have this one.
+        // If only the version field is damaged, the stored checksum is that of a header of
+        // this version. Another format may have another header and checksum.
         if version > VERSION && bytes[32..] != intact[32..] {
             return Err(HeaderError::Version(version));
         }

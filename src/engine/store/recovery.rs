@@ -5,14 +5,15 @@
 //! or where only preallocated zeros follow. Each other segment has to reach
 //! exactly the length that the header of the next one names.
 //!
-//! Anything else is an error in the log. A power failure may have left it: what
-//! was not fsynced may be missing in any combination. That is a *torn tail*. Or
-//! the disk, or a person, has changed what was on disk. That is *corruption*. A
-//! record behind the error decides. If it says that this part of the log had been
-//! on disk, by the flag *synced* or as a `Checkpoint`, it is corruption: the
-//! store does not open, and nothing is changed. So it is if the oldest segment has no
-//! header, or if a segment is missing before it. Otherwise it is a torn tail: it is
-//! truncated, and later segments are removed. Export asks for the same verdict.
+//! Anything else is an error in the log. A power failure may have left it: what was not
+//! fsynced may be missing in any combination. That is a *torn tail*. Or the disk, or a
+//! person, has changed what was on disk. That is *corruption*. A record after the error
+//! decides. If it says that this part of the log had been on disk, by the flag *synced*
+//! or as a `Checkpoint`, the error is corruption: the store does not open, and nothing
+//! is changed. Four more cases are corruption: the header of the oldest segment is
+//! damaged, a segment before it is missing, a segment belongs to another store, or more
+//! segments are missing than can wait for an fsync. Otherwise it is a torn tail: it is
+//! truncated, and later segments are removed. Export uses the same rule.
 //!
 //! Then everything after the last position known to be on disk is written again
 //! and fsynced. After a failed fsync the page cache may show data that the disk
@@ -62,7 +63,7 @@ pub(super) struct Replay<F> {
     pub(super) cleaned: u32,
     /// Whether the last record is a `Checkpoint` of all that is before it.
     is_checkpointed: bool,
-    /// Where the last record is, if it ends its segment by naming the salt of the next.
+    /// The offset of the last record, if it is the `Checkpoint` that ends a full segment.
     end_of_segment: Option<u32>,
     /// The first error in the log: where it is, and what is wrong.
     pub(super) error: Option<(Position, String)>,
@@ -167,19 +168,20 @@ impl<F: FsFile> Replay<F> {
         if !is_oldest {
             self.error.get_or_insert(missing);
             if next - at.segment > UNSYNCED_SEGMENTS_MAX + 1 {
-                let evidence = || format!("segment {next} is too far behind it for a torn tail");
+                let evidence = || format!("segment {next} is too far after it to be a torn tail");
                 self.evidence.get_or_insert_with(evidence);
             }
         } else if self.evidence.is_none() {
-            // Otherwise what is damaged may have been the record that said so.
+            // Otherwise the damaged bytes may have held the `Cleaned` record.
             self.error = Some(missing);
             self.evidence = Some("no record says that it was cleaned".to_owned());
         }
     }
 
-    /// Looks whether what follows the first error shows that it is no torn tail.
+    /// Checks whether what follows the first error shows that the error is corruption.
     fn look_for_evidence(&mut self, at: Position, finding: &Finding<'_>) {
-        // A segment is removed only when the record that says so is on disk.
+        // A segment is removed only after the `Cleaned` record that names it is on disk. So
+        // a record that is the first to name the missing segments was on disk.
         let oldest = self.segments.front().map_or(0, |oldest| oldest.number);
         let removed = |number: u32| self.cleaned + 1 < oldest && oldest <= number.saturating_add(1);
         let is_evidence = match (finding, &self.error) {
@@ -268,8 +270,9 @@ fn finish<D: Fs>(
     for segment in found[segments.len()..].iter().rev() {
         directory.remove(&segment.path)?;
     }
-    // No segment follows, so the record that names the next one goes. First the names of
-    // later segments: one that came back after a power failure would miss that record.
+    // No segment follows, so the `Checkpoint` that names the next one is dropped. First
+    // the removal of later segments is fsynced: one that came back after a power failure
+    // would not match the truncated segment.
     if let (Some(offset), Some(newest)) = (replay.end_of_segment, segments.back_mut()) {
         directory.sync()?;
         (newest.len, *is_checkpointed) = (offset, false);
@@ -290,8 +293,8 @@ fn finish<D: Fs>(
     Ok(())
 }
 
-/// Truncates what a file has behind the records. Writes again what is not known to be on
-/// disk, and fsyncs it.
+/// Truncates a file after its last record. Writes again what is not known to be on disk,
+/// and fsyncs it.
 fn put_on_disk<D: Fs>(
     directory: &Directory<D>,
     segment: &mut Segment<D::File>,

@@ -6,9 +6,9 @@
 //! `reserve.kvs`. If a removal or cleaning finds the disk full, the file is
 //! emptied, and that space is theirs. Sets fail until the reserve is whole again.
 //!
-//! The reserve has the size of the longest segment, as cleaning one can need that, and
-//! some space for tombstones. It is not larger than the log can become before more space is
-//! preallocated. It is removed when the store is closed.
+//! The reserve has the size of the longest segment, as cleaning one can need that, and some
+//! space for tombstones. A small log needs less: the reserve is at most as long as the log
+//! and one preallocation, and 4 KiB for tombstones. It is removed when the store is closed.
 //!
 //! Not here: when space is short ([`log`](super::log)).
 //!
@@ -56,7 +56,7 @@ impl<F: FsFile> Reserve<F> {
         self.released.is_some()
     }
 
-    /// Bytes of the reserve that are left, when the log has so many bytes.
+    /// Bytes of the reserve that are left when the log has `log_bytes` bytes.
     pub(super) fn left(&self, log_bytes: u64) -> u64 {
         self.released.map_or(self.len, |(size, before)| (size + before).saturating_sub(log_bytes))
     }

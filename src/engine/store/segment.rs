@@ -6,15 +6,15 @@
 //! ```
 //!
 //! The active segment, to which records are appended, has preallocated space
-//! behind its last record: zeros, written before records are staged. So a lack of
-//! space shows before anything is promised, and an fsync of few bytes need not
-//! record a new file length.
+//! after its last record: zeros, written before records are staged. So a full disk
+//! is detected before a record is staged, and most fsyncs need not write a new file
+//! length.
 //!
 //! Not here: which segment is written to ([`log`](super::log)), and the bytes
 //! of a record ([`record`](super::record)).
 //!
 //! Invariants:
-//! * Bytes below `len` never change, and a read returns no bytes behind it
+//! * Bytes below `len` never change, and a read returns no bytes after them
 //!   (`a_get_is_one_read_or_none`).
 //! * A record is written only into preallocated space
 //!   (`a_full_disk_fails_before_anything_is_staged`).
@@ -28,8 +28,8 @@ use super::index::Location;
 use super::record::{Position, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::error::{KvsError, Result};
 
-/// Bytes that one call preallocates. More take longer in one call; fewer cost
-/// more calls and a file length to record for more of the fsyncs.
+/// Bytes that one call preallocates. More bytes make one call slower. Fewer bytes make
+/// more calls, and more fsyncs that have to write a new file length.
 pub(super) const PREALLOCATE_BYTES: u64 = 1 << 20;
 /// Zeros that are written at a time.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -48,7 +48,7 @@ pub(super) struct Segment<F> {
     pub(super) allocated: u64,
     /// Bytes of its records that the index points to.
     pub(super) live: u64,
-    /// Where the `Cleaned` record ends that names this segment, if there is one.
+    /// The end of the `Cleaned` record that names this segment, if there is one.
     pub(super) cleaned: Option<Position>,
     /// The open file; `None` while it is closed to save a descriptor.
     pub(super) file: Option<Arc<F>>,
@@ -97,7 +97,7 @@ impl<F: FsFile> Segment<F> {
         }
     }
 
-    /// Writes bytes behind the last record. After an error, any part of them may
+    /// Writes bytes after the last record. After an error, any part of them may
     /// be in the file.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let (_, written) = write_full(&**self.file()?, bytes, self.len.into());
@@ -107,7 +107,7 @@ impl<F: FsFile> Segment<F> {
         Ok(())
     }
 
-    /// Gives preallocated space from `end` on back.
+    /// Truncates preallocated space from `end` on.
     pub(super) fn trim(&mut self, end: u32) -> Result<()> {
         let end = u64::from(end);
         if self.allocated > end {
@@ -132,7 +132,8 @@ impl<F: FsFile> Segment<F> {
     }
 }
 
-/// Counts a record as live, or as live no longer. The numbers of `segments` have no gaps.
+/// Counts the record at `new` as live, and the one at `old` as dead. The numbers of
+/// `segments` have no gaps.
 pub(super) fn count_live<F>(
     segments: &mut VecDeque<Segment<F>>,
     new: Option<Location>,

@@ -7,10 +7,10 @@
 //! Not here: what is written ([`log`](super::log)).
 //!
 //! Invariants:
-//! * Segments are fsynced in order, then their names. Only then does `synced`
+//! * Segments are fsynced in order, then the directory. Only then does `synced`
 //!   advance (`every_power_loss_leaves_what_was_synced`).
-//! * An fsync in the background is waited for before another one counts, because
-//!   the kernel reports a write error to one of them only
+//! * [`Log::sync`] waits for an fsync in the background before it fsyncs, because the
+//!   kernel reports a write error to one of them only
 //!   (`after_a_failed_sync_every_call_fails`).
 //! * The directory is fsynced after each removal, before the next one
 //!   (`every_power_loss_leaves_what_was_synced`).
@@ -24,7 +24,8 @@ use super::segment::Segment;
 use crate::error::{KvsError, Result};
 use crate::logger;
 
-/// Cleaned segments beside which a removal may run before the caller waits for it.
+/// Maximum number of cleaned segments while a removal runs. With more, the caller waits
+/// for the removal.
 const CLEANED_MAX: usize = 8;
 /// Time until cleaning or a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) enum Work {
     /// Fsyncs segments. Afterwards everything before this position is on disk.
     Sync(Position),
-    /// Removes so many of the oldest segments.
+    /// Removes this number of the oldest segments.
     Remove(usize),
 }
 
@@ -54,10 +55,10 @@ impl<D: Fs> Log<D> {
         self.syncs += 1;
         let files: Result<()> = self.unsynced().try_for_each(|segment| segment.sync());
         self.fail(files)?;
-        if self.has_unsynced_name {
+        if self.is_directory_unsynced {
             let names = self.directory.sync();
             self.fail(names)?;
-            self.has_unsynced_name = false;
+            self.is_directory_unsynced = false;
         }
         self.synced = self.end();
         self.is_sync_due = false;
@@ -79,7 +80,7 @@ impl<D: Fs> Log<D> {
         let synced = self.synced;
         let mut job = self.directory.job();
         let is_removable = |it: &&mut Segment<_>| it.cleaned.is_some_and(|end| end <= synced);
-        if !self.is_waiting() {
+        if !self.is_retry_pending() {
             for segment in self.segments.iter_mut().take_while(is_removable) {
                 job.remove.push(segment.path.clone());
                 job.close.extend(segment.file.take());
@@ -95,7 +96,7 @@ impl<D: Fs> Log<D> {
             if covered == synced {
                 return;
             }
-            job.sync_directory = std::mem::take(&mut self.has_unsynced_name);
+            job.sync_directory = std::mem::take(&mut self.is_directory_unsynced);
             Work::Sync(covered)
         } else {
             Work::Remove(job.remove.len())
@@ -103,11 +104,12 @@ impl<D: Fs> Log<D> {
         self.background = Some((self.directory.fs().start(job), work));
     }
 
-    /// Takes note of what runs in the background, if it has ended. Waits for it if `wait`.
+    /// Handles the result of the job in the background, if it has ended. Waits for its end
+    /// if `wait`.
     ///
     /// # Errors
     ///
-    /// Every error is fatal. A removal that fails is none: it is tried again.
+    /// Every error is fatal. A failed removal is not an error: it is tried again.
     pub(super) fn end_background(&mut self, wait: bool) -> Result<()> {
         let Some((task, work)) = &mut self.background else { return Ok(()) };
         let Some(result) = task.result(wait) else { return Ok(()) };
@@ -136,7 +138,7 @@ impl<D: Fs> Log<D> {
     /// the disk is full.
     pub(super) fn run_background(&mut self) -> Result<()> {
         let cleaned = self.cleaned_count();
-        let is_short = self.needs_space() && cleaned > 0;
+        let is_short = self.must_free_space() && cleaned > 0;
         if is_short {
             self.sync()?;
             self.retry = None;
@@ -154,7 +156,8 @@ impl<D: Fs> Log<D> {
         self.segments.iter().take_while(|segment| segment.cleaned.is_some()).count()
     }
 
-    /// Has cleaning or a removal that failed tried again in a second, unless it met damage.
+    /// Logs a failure of cleaning or of a removal, and schedules a retry in a second. After
+    /// damage, compaction ends instead.
     pub(super) fn note_error(&mut self, error: &KvsError) {
         self.retry = Some(Instant::now() + RETRY);
         let cause = error.chain().join(": ");
@@ -166,8 +169,8 @@ impl<D: Fs> Log<D> {
         }
     }
 
-    /// Returns true until what failed is tried again.
-    pub(super) fn is_waiting(&self) -> bool {
+    /// Returns true while a retry is scheduled and not due.
+    pub(super) fn is_retry_pending(&self) -> bool {
         self.retry.is_some_and(|at| Instant::now() < at)
     }
 
