@@ -170,6 +170,20 @@ fn cleaning_reads_a_segment_in_few_calls() {
     assert!(reads < cleaned / (8 << 10), "{reads} reads of {cleaned} bytes");
 }
 
+/// A busy store does not end its active segment early to clean it: more segments need
+/// more fsyncs.
+#[test]
+fn a_busy_store_fills_its_segments() {
+    let mut options = segments_of(1 << 20);
+    options.compact_threshold_bytes = 4096;
+    let (disk, store) = open(&options);
+    let created = count(&disk, Call::Create, || {
+        (0..60_000).for_each(|_| set(&store, "key", 100));
+    });
+    // The reserve is one, too.
+    assert!(created <= 7, "{created} files for six mebibytes");
+}
+
 /// A segment without live records is removed unread.
 #[test]
 fn dead_segments_are_not_read() {
