@@ -7,7 +7,7 @@
 mod simulation;
 
 use kvs::{KvStore, KvsEngine, Options};
-use simulation::disk::{Call, SimulatedDisk};
+use simulation::disk::{Call, Fault, SimulatedDisk};
 use simulation::random::Random;
 use simulation::workload::DIRECTORY;
 
@@ -126,6 +126,19 @@ fn many_segments_need_few_descriptors() {
     assert_eq!((opened(0..128), opened(0..128)), (128, 0));
     assert_eq!((get(128), opened(0..127)), (1, 127), "all others were closed");
     assert_eq!((get(128), opened(0..127)), (0, 0));
+}
+
+/// A set that finds the disk full does not look for space in another segment.
+#[test]
+fn a_set_on_a_full_disk_creates_no_file() {
+    let (disk, store) = open(&segments_of(4 << 20));
+    (0..60).for_each(|nth| set(&store, &format!("key{nth}"), 100_000));
+    disk.set_fault(Some(Fault::Full { bytes: disk.bytes() }));
+    let created = count(&disk, Call::Create, || {
+        let fails = |_: &i32| store.set("key".to_owned(), "v".repeat(100_000)).is_err();
+        assert!((0..30).filter(fails).count() > 20);
+    });
+    assert_eq!(created, 0);
 }
 
 /// A full segment is fsynced in the background, and no write waits for it.
