@@ -306,6 +306,20 @@ fn a_full_disk_fails_before_anything_is_staged() {
     }
 }
 
+/// Space that is enough for a record is enough, although more is wanted.
+#[test]
+fn a_record_that_just_fits_is_set() {
+    let is_set = |spare: &usize| {
+        let disk = SimulatedDisk::new(1);
+        let store = KvStore::open_on(disk.clone(), DIRECTORY, Options::default()).unwrap();
+        disk.set_fault(Some(Fault::Full { bytes: disk.bytes() + spare }));
+        store.set("key".to_owned(), "v".repeat(81)).is_ok()
+    };
+    let least = (0..300).find(is_set).unwrap();
+    // As much as the log has goes to the reserve, and the last checkpoint has 28 bytes.
+    assert_eq!(least, 36 + 100 + 28);
+}
+
 /// In the order of sets, in the opposite order, and with a restart between.
 #[test]
 fn a_full_disk_can_be_emptied() {
