@@ -6,6 +6,8 @@
 
 mod simulation;
 
+use std::time::Duration;
+
 use kvs::{KvStore, KvsEngine, Options};
 use simulation::disk::{Call, Fault, SimulatedDisk};
 use simulation::random::Random;
@@ -93,6 +95,19 @@ fn checkpoints_are_written_only_where_they_are_needed() {
     assert_eq!(stat(&store, "dead_bytes"), empty);
     drop(store);
     assert_eq!(lengths(&disk)[0], 36 + 100_000 + 24, "one checkpoint, at the end");
+}
+
+/// Once everything is on disk, an idle store writes nothing more.
+#[test]
+fn an_idle_store_writes_nothing() {
+    let mut options = segments_of(8 << 20);
+    options.idle_time = Duration::ZERO;
+    let (disk, store) = open(&options);
+    set(&store, "key", 100);
+    while store.maintain().unwrap() {}
+    let before = disk.changes();
+    (0..10).for_each(|_| assert!(!store.maintain().unwrap()));
+    assert_eq!(disk.changes(), before);
 }
 
 #[test]
