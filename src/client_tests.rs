@@ -81,6 +81,21 @@ fn a_very_long_value_is_received() {
     assert!(get(&[reply.as_bytes()]).unwrap() == Some(value));
 }
 
+/// Only Linux tells a reset connection from one that was closed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reset_connection_is_an_error_of_sending() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = KvsClient::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    client.stream.get_mut().stream.write_all(b"PING\n").unwrap();
+    server.peek(&mut [0]).unwrap();
+    // Closed with input that was not read, it resets the connection.
+    drop(server);
+    let error = messages(client.ping());
+    assert!(error.starts_with("cannot send to "), "{error}");
+}
+
 #[test]
 fn replies_to_other_requests_are_errors() {
     type Call = fn(KvsClient) -> Result<()>;
