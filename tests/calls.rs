@@ -222,6 +222,23 @@ fn dead_segments_are_not_read() {
     assert!(reads < 20 && lengths(&disk).len() < 16, "{reads} reads");
 }
 
+/// A crash may come between the record that a segment was cleaned and its removal.
+#[test]
+fn opening_removes_segments_that_were_cleaned() {
+    let mut options = segments_of(64 << 10);
+    options.compact_threshold_bytes = 256 << 10;
+    let (disk, store) = open(&options);
+    disk.set_job_polls(u64::MAX);
+    // Without the segments that are cleaned.
+    let bytes = |store: &_| stat(store, "live_bytes") + stat(store, "dead_bytes");
+    while stat(&store, "segments") < bytes(&store).div_ceil(64 << 10) + 2 {
+        set(&store, "key", 100);
+    }
+    let killed = disk.after_kill();
+    let opened = KvStore::open_on(killed, DIRECTORY, segments_of(64 << 10)).unwrap();
+    assert!(bytes(&opened) <= bytes(&store) + 28, "no more than a checkpoint came to it");
+}
+
 /// No single write cleans what others owe, however much that is.
 #[test]
 fn one_call_cleans_at_most_a_mebibyte() {
