@@ -172,3 +172,24 @@ fn a_closed_store_knows_that_everything_was_on_disk() {
     let opened = KvStore::open_on(disk, DIRECTORY, Options::default()).map(drop);
     assert!(matches!(opened, Err(KvsError::Corrupt { .. })), "{opened:?}");
 }
+
+/// All names but the newest may be lost of the segments that no fsync has covered.
+#[test]
+fn a_torn_tail_may_be_as_long_as_what_is_unsynced() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = Options::default();
+    options.segment_bytes = 4096;
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options.clone()).unwrap();
+    disk.set_job_polls(u64::MAX);
+    let is_segment = |path: &std::path::Path| !path.ends_with("reserve.kvs");
+    while disk.files().keys().filter(|path| is_segment(path)).count() < 10 {
+        store.set("key".to_owned(), "v".repeat(100)).unwrap();
+    }
+    let mut files = disk.files();
+    files.retain(|path, _| is_segment(path));
+    let newest = files.pop_last().map(|(path, bytes)| (path, bytes[..36].to_vec())).unwrap();
+    let oldest = files.pop_first().unwrap();
+    let disk = SimulatedDisk::from_files(&[oldest, newest].into());
+    let store = KvStore::open_on(disk, DIRECTORY, options).unwrap();
+    assert!(store.get("key".to_owned()).unwrap().is_some());
+}
