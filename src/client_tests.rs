@@ -61,13 +61,17 @@ fn invalid_replies_are_errors() {
 
 #[test]
 fn an_endless_reply_is_an_error() {
-    let (addr, server) = scripted(b"PING\n", vec![vec![b'x'; 101]]);
-    let mut client = KvsClient::connect(addr).unwrap();
-    client.reply_bytes_max = 100;
-    let expected = "an unfinished reply of 101 bytes is over the limit of 100";
-    assert_eq!(messages(client.ping()), expected);
-    drop(client);
-    server.join().unwrap();
+    for (len, expected) in [
+        (100, "closed the connection before it answered | unexpected end of file"),
+        (101, "an unfinished reply of 101 bytes is over the limit of 100"),
+    ] {
+        let (addr, server) = scripted(b"PING\n", vec![vec![b'x'; len]]);
+        let mut client = KvsClient::connect(addr).unwrap();
+        client.reply_bytes_max = 100;
+        assert!(messages(client.ping()).ends_with(expected), "{len} bytes");
+        drop(client);
+        server.join().unwrap();
+    }
 }
 
 #[test]
@@ -75,6 +79,21 @@ fn a_very_long_value_is_received() {
     let value = "v".repeat(65 << 20);
     let reply = format!("VALUE {value}\n");
     assert!(get(&[reply.as_bytes()]).unwrap() == Some(value));
+}
+
+/// Only Linux tells a reset connection from one that was closed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reset_connection_is_an_error_of_sending() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = KvsClient::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    client.stream.get_mut().stream.write_all(b"PING\n").unwrap();
+    server.peek(&mut [0]).unwrap();
+    // Closed with input that was not read, it resets the connection.
+    drop(server);
+    let error = messages(client.ping());
+    assert!(error.starts_with("cannot send to "), "{error}");
 }
 
 #[test]

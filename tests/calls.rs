@@ -6,6 +6,8 @@
 
 mod simulation;
 
+use std::time::Duration;
+
 use kvs::{KvStore, KvsEngine, Options};
 use simulation::disk::{Call, EMFILE, Fault, SimulatedDisk};
 use simulation::random::Random;
@@ -134,6 +136,19 @@ fn checkpoints_are_written_only_where_they_are_needed() {
     assert_eq!(lengths(&disk)[0], 36 + 100_000 + 24, "one checkpoint, at the end");
 }
 
+/// Once everything is on disk, an idle store writes nothing more.
+#[test]
+fn an_idle_store_writes_nothing() {
+    let mut options = segments_of(8 << 20);
+    options.idle_time = Duration::ZERO;
+    let (disk, store) = open(&options);
+    set(&store, "key", 100);
+    while store.maintain().unwrap() {}
+    let before = disk.changes();
+    (0..10).for_each(|_| assert!(!store.maintain().unwrap()));
+    assert_eq!(disk.changes(), before);
+}
+
 #[test]
 fn a_get_is_one_read_or_none() {
     for (cache_bytes, reads_max) in [(0, 1_100), (1 << 20, 40)] {
@@ -165,6 +180,19 @@ fn many_segments_need_few_descriptors() {
     assert_eq!((opened(0..128), opened(0..128)), (128, 0));
     assert_eq!((get(128), opened(0..127)), (1, 127), "all others were closed");
     assert_eq!((get(128), opened(0..127)), (0, 0));
+}
+
+/// A set that finds the disk full does not look for space in another segment.
+#[test]
+fn a_set_on_a_full_disk_creates_no_file() {
+    let (disk, store) = open(&segments_of(4 << 20));
+    (0..60).for_each(|nth| set(&store, &format!("key{nth}"), 100_000));
+    disk.set_fault(Some(Fault::Full { bytes: disk.bytes() }));
+    let created = count(&disk, Call::Create, || {
+        let fails = |_: &i32| store.set("key".to_owned(), "v".repeat(100_000)).is_err();
+        assert!((0..30).filter(fails).count() > 20);
+    });
+    assert_eq!(created, 0);
 }
 
 /// A full segment is fsynced in the background, and no write waits for it.
@@ -209,6 +237,20 @@ fn cleaning_reads_a_segment_in_few_calls() {
     assert!(reads < cleaned / (8 << 10), "{reads} reads of {cleaned} bytes");
 }
 
+/// A busy store does not end its active segment early to clean it: more segments need
+/// more fsyncs.
+#[test]
+fn a_busy_store_fills_its_segments() {
+    let mut options = segments_of(1 << 20);
+    options.compact_threshold_bytes = 4096;
+    let (disk, store) = open(&options);
+    let created = count(&disk, Call::Create, || {
+        (0..60_000).for_each(|_| set(&store, "key", 100));
+    });
+    // The reserve is one, too.
+    assert!(created <= 7, "{created} files for six mebibytes");
+}
+
 /// A segment without live records is removed unread.
 #[test]
 fn dead_segments_are_not_read() {
@@ -217,6 +259,23 @@ fn dead_segments_are_not_read() {
     let (disk, store) = open(&options);
     let reads = count(&disk, Call::Read, || (0..20_000).for_each(|_| set(&store, "key", 100)));
     assert!(reads < 20 && lengths(&disk).len() < 16, "{reads} reads");
+}
+
+/// A crash may come between the record that a segment was cleaned and its removal.
+#[test]
+fn opening_removes_segments_that_were_cleaned() {
+    let mut options = segments_of(64 << 10);
+    options.compact_threshold_bytes = 256 << 10;
+    let (disk, store) = open(&options);
+    disk.set_job_polls(u64::MAX);
+    // Without the segments that are cleaned.
+    let bytes = |store: &_| stat(store, "live_bytes") + stat(store, "dead_bytes");
+    while stat(&store, "segments") < bytes(&store).div_ceil(64 << 10) + 2 {
+        set(&store, "key", 100);
+    }
+    let killed = disk.after_kill();
+    let opened = KvStore::open_on(killed, DIRECTORY, segments_of(64 << 10)).unwrap();
+    assert!(bytes(&opened) <= bytes(&store) + 28, "no more than a checkpoint came to it");
 }
 
 /// No single write cleans what others owe, however much that is.

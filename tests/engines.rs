@@ -323,6 +323,21 @@ fn cursors_that_name_no_record_are_refused() {
     }
 }
 
+/// A page ends at a thousand keys, or once its keys have 64 KiB.
+#[test]
+fn a_page_is_limited_in_keys_and_bytes() {
+    for (key_bytes, keys) in [(8, 1_000), (1_000, 66), (1_024, 64), (40_000, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KvStore::open(dir.path()).unwrap();
+        for nth in 0..2 * keys {
+            store.set(format!("{nth:0key_bytes$}"), String::new()).unwrap();
+        }
+        let page = store.scan(None).unwrap();
+        assert_eq!(page.keys.len(), keys, "keys of {key_bytes} bytes");
+        assert!(page.next.is_some());
+    }
+}
+
 #[test]
 fn keys_iterates_over_all_pages() {
     let dir = tempfile::tempdir().unwrap();

@@ -306,6 +306,21 @@ fn a_full_disk_fails_before_anything_is_staged() {
     }
 }
 
+/// Space that is enough for a record is enough, although more is wanted.
+#[test]
+fn a_record_that_just_fits_is_set() {
+    let is_set = |spare: &usize| {
+        let disk = SimulatedDisk::new(1);
+        let store = KvStore::open_on(disk.clone(), DIRECTORY, tiny()).unwrap();
+        disk.set_fault(Some(Fault::Full { bytes: disk.bytes() + spare }));
+        store.set("key".to_owned(), "v".repeat(81)).is_ok()
+    };
+    let least = (0..6_000).find(is_set).unwrap();
+    // The reserve has the size of the log with a whole segment more, and space for
+    // tombstones. The last checkpoint has 28 bytes.
+    assert_eq!(least, (36 + 512 + 4096) + 100 + 28);
+}
+
 /// In the order of sets, in the opposite order, with a restart between, and with writes that
 /// wait for a flush. The last disk is not much larger than a segment.
 #[test]

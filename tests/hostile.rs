@@ -182,10 +182,10 @@ fn without_descriptors_connected_clients_are_served() {
     clients.iter_mut().for_each(|client| client.write_all(b"PING\n").unwrap());
     assert_eq!(read_line(&mut clients[0]), "PONG\n");
     let before = processor_ticks(&server);
-    // What is measured is a time; the bound is half of it.
+    // A server that spins gets a part of this time, however busy the machine is.
     std::thread::sleep(Duration::from_millis(600));
     if let (Some(before), Some(now)) = (before, processor_ticks(&server)) {
-        assert!(now - before <= 30, "{} hundredths of a second of 60", now - before);
+        assert!(now - before <= 10, "{} hundredths of a second of 60", now - before);
     }
     for client in &mut clients[1..8] {
         assert_eq!(read_line(client), "PONG\n");

@@ -246,6 +246,18 @@ fn export_reports_a_loss_where_opening_is_refused() {
     }
 }
 
+/// A run of missing segments is one loss, and its report says how long it is.
+#[test]
+fn export_reports_missing_segments() {
+    let parent = tempfile::tempdir().unwrap();
+    fill(parent.path());
+    let paths = segments(parent.path());
+    paths[1..3].iter().for_each(|path| fs::remove_file(path).unwrap());
+    let (_, reports, lost) = export(parent.path());
+    assert_eq!((lost, reports.len()), (1, 1));
+    assert!(reports[0].ends_with("00000002.kvs: 2 segments are missing"), "{reports:?}");
+}
+
 /// What a power failure tore off was never durable. Opening drops it, and export
 /// leaves it out.
 #[test]

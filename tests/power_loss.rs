@@ -142,8 +142,9 @@ fn store_behind_a_checkpoint() -> (SimulatedDisk, KvStore<SimulatedDisk>) {
     let store = KvStore::open_on(disk.clone(), DIRECTORY, options).unwrap();
     disk.set_job_polls(2);
     let set = |key: &str, value: &str| store.set(key.to_owned(), value.to_owned()).unwrap();
-    set("long", &"v".repeat(5_000));
-    ["b", "c", "d"].iter().for_each(|key| set(key, "1"));
+    set("a", "1");
+    store.sync_in_background().unwrap();
+    ["b", "c"].iter().for_each(|key| set(key, "1"));
     set("key", "acknowledged");
     (disk, store)
 }
@@ -171,4 +172,25 @@ fn a_closed_store_knows_that_everything_was_on_disk() {
     let disk = SimulatedDisk::from_files(&files);
     let opened = KvStore::open_on(disk, DIRECTORY, Options::default()).map(drop);
     assert!(matches!(opened, Err(KvsError::Corrupt { .. })), "{opened:?}");
+}
+
+/// All names but the newest may be lost of the segments that no fsync has covered.
+#[test]
+fn a_torn_tail_may_be_as_long_as_what_is_unsynced() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = Options::default();
+    options.segment_bytes = 4096;
+    let store = KvStore::open_on(disk.clone(), DIRECTORY, options.clone()).unwrap();
+    disk.set_job_polls(u64::MAX);
+    let is_segment = |path: &std::path::Path| !path.ends_with("reserve.kvs");
+    while disk.files().keys().filter(|path| is_segment(path)).count() < 10 {
+        store.set("key".to_owned(), "v".repeat(100)).unwrap();
+    }
+    let mut files = disk.files();
+    files.retain(|path, _| is_segment(path));
+    let newest = files.pop_last().map(|(path, bytes)| (path, bytes[..36].to_vec())).unwrap();
+    let oldest = files.pop_first().unwrap();
+    let disk = SimulatedDisk::from_files(&[oldest, newest].into());
+    let store = KvStore::open_on(disk, DIRECTORY, options).unwrap();
+    assert!(store.get("key".to_owned()).unwrap().is_some());
 }

@@ -191,6 +191,22 @@ fn large_batches_stay_within_the_bound() {
     }
 }
 
+/// A batch that is longer than what one call cleans pays before it ends.
+#[test]
+fn batches_among_many_live_keys_stay_within_the_bound() {
+    const KEYS: u64 = 50_000;
+    let mut options = small(1 << 20);
+    options.buffered = true;
+    let mut bounded = Bounded::new(options);
+    let mut random = Random::new(1);
+    (0..KEYS).for_each(|key| bounded.set(key, 75));
+    for round in 0..10 {
+        (0..KEYS).for_each(|_| bounded.set(random.below(KEYS), 75));
+        bounded.store().flush().unwrap();
+        bounded.check(&format!("after {round} batches"));
+    }
+}
+
 /// Without a call of `maintain`.
 #[test]
 fn removing_large_values_gives_their_space_back() {

@@ -262,6 +262,18 @@ fn shutdown_is_answered_last_and_ends_as_asked() {
 }
 
 #[test]
+fn a_client_with_a_line_to_execute_is_active() {
+    let mut connection = connection(&[b"PING\n"], false);
+    connection.note_ready(true, false, Instant::now());
+    connection.read(&mut [0; 64]);
+    assert!(connection.can_execute() && connection.unsent() == 0);
+    let later = Instant::now() + Duration::from_secs(9);
+    assert!(connection.stay_active(later, Duration::from_secs(1)), "however late it is");
+    run(&mut connection);
+    assert!(!connection.stay_active(later, Duration::from_secs(1)));
+}
+
+#[test]
 fn a_client_that_reads_is_active() {
     let now = Instant::now();
     let mut connection = connection(&[b"QUIT\n"], false);

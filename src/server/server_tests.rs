@@ -203,6 +203,19 @@ fn shutdown_waits_once_for_a_client_that_does_not_read() {
 }
 
 #[test]
+fn a_slow_reader_gets_whole_replies_before_the_end() {
+    let served = serve(ServerOptions::default());
+    let (mut client, mut slow) = (served.connect(), served.connect());
+    let reply = flood(&mut client, &slow);
+    served.stop.stop();
+    // The server has begun to shut down.
+    std::thread::sleep(Duration::from_millis(200));
+    let all = rest(&mut slow);
+    assert!(!all.is_empty() && all == reply.repeat(all.len() / reply.len()));
+    served.thread.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_shutdown_without_sync_says_so() {
     let served = serve(ServerOptions::default());
     let mut client = served.connect();

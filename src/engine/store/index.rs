@@ -176,7 +176,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn location(nth: u32) -> Location {
         Location { segment: 1, offset: nth, len: 20 }
@@ -212,6 +212,22 @@ mod tests {
         let (a, b) = (index.fingerprint(b"a"), index.fingerprint(b"b"));
         assert!(a == index.fingerprint(b"a") && (0..3).all(|part| a.0[part] != b.0[part]));
         assert!(a.0[2] != a.0[1] && a != Index::new().fingerprint(b"a"));
+    }
+
+    /// Otherwise growth moves many entries at a time, or look-ups compare many.
+    #[test]
+    fn keys_are_spread_over_maps_and_buckets() {
+        let index = Index::new();
+        let keys = (0..100_000u32).map(|key| index.fingerprint(&key.to_le_bytes()));
+        let mut found = [(); 3].map(|()| BTreeSet::new());
+        for key in keys {
+            // A map takes the bucket from the low bits of the hash, and a tag from the high ones.
+            let hash = BuildHasherDefault::<Identity>::default().hash_one(key);
+            found[0].insert(key.map() as u64);
+            found[1].insert(hash % 1024);
+            found[2].insert(hash >> 57);
+        }
+        assert_eq!(found.map(|found| found.len()), [MAPS, 1024, 128]);
     }
 
     #[test]
