@@ -43,7 +43,7 @@ use crate::error::{KvsError, Result};
 pub(super) const CLEAN_FACTOR: u64 = 2;
 /// Bytes that are cleaned at a time: few enough for a short pause, enough to
 /// share the cost of an update of the index.
-const STEP_BYTES: u32 = 4 << 10;
+const STEP_BYTES: u32 = 2 << 10;
 /// Maximum number of bytes that one call cleans. The last step may exceed it.
 const CALL_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that one call of `maintain` cleans: about a tenth of a millisecond.
