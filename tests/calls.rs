@@ -223,6 +223,25 @@ fn a_slow_disk_bounds_what_is_unsynced() {
     assert!(waited_at.len() > 3);
 }
 
+/// Segments that are cleaned wait for an fsync that is under way. Callers do not.
+#[test]
+fn cleaned_segments_make_nobody_wait_for_an_fsync() {
+    let mut options = segments_of(512);
+    options.compact_threshold_bytes = 4096;
+    let (disk, store) = open(&options);
+    for nth in 0..40 {
+        set(&store, &format!("key{nth}"), 400);
+    }
+    store.sync().unwrap();
+    disk.set_job_polls(u64::MAX);
+    let removed = count(&disk, Call::Remove, || {
+        (0..40).for_each(|nth| store.remove(format!("key{nth}")).unwrap());
+        (0..50).for_each(|_| store.flush().unwrap());
+    });
+    assert_eq!(removed, 0, "the fsync that a removal needs was waited for");
+    assert!(stat(&store, "segments") > 40 && stat(&store, "dead_bytes") < 8_000);
+}
+
 #[test]
 fn cleaning_reads_a_segment_in_few_calls() {
     let mut options = segments_of(1 << 20);

@@ -276,6 +276,7 @@ fn an_unusable_secret_is_refused() {
     for (path, cause) in [
         (file(dir.path(), "empty", "\n"), "it is empty"),
         (long, "it has more than 1,024 bytes"),
+        ("/dev/zero".to_owned(), "it has more than 1,024 bytes"),
         (dir.path().join("none").to_str().unwrap().to_owned(), "No such file or directory"),
     ] {
         let ran = server(dir.path(), &["--auth-file", &path]);

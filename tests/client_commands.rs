@@ -222,14 +222,13 @@ fn lines_are_answered_before_more_come() {
     assert!(child.wait().unwrap().success());
 }
 
-/// `script` gives the client a terminal.
-#[test]
-fn a_terminal_gets_a_prompt() {
+/// What `kvs-client -` prints on a terminal, which `script` gives it, when this is typed;
+/// `None` if there is no such `script` here.
+fn typed(server: &Server, text: &str) -> Option<String> {
     if !cfg!(target_os = "linux") || Command::new("script").arg("--version").output().is_err() {
-        return println!("skipped: there is no script(1) of util-linux here");
+        println!("skipped: there is no script(1) of util-linux here");
+        return None;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path(), &[]);
     // An echo of what is typed could be anywhere in the output.
     let command = env!("CARGO_BIN_EXE_kvs-client");
     let command = format!("stty -echo; {command} - --addr {}", server.addr);
@@ -239,12 +238,20 @@ fn a_terminal_gets_a_prompt() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let cut = "x".repeat(5_000);
-    let typed = format!("SET a \"x y\"\nFOO\n\nGET a\nSET cut {cut}\nGET cut\nQUIT\n");
-    child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+    child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}");
+    Some(printed)
+}
+
+#[test]
+fn a_terminal_gets_a_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let cut = "x".repeat(5_000);
+    let lines = format!("SET a \"x y\"\nFOO\n\nGET a\nSET cut {cut}\nGET cut\nQUIT\n");
+    let Some(text) = typed(&server, &lines) else { return };
     assert!(text.ends_with("kvs> OK\r\n"), "{text}");
     assert_eq!(text.matches("kvs> ").count(), 7, "{text}");
     assert!(text.contains("VALUE \"x y\"\r\n"), "{text}");
@@ -253,6 +260,38 @@ fn a_terminal_gets_a_prompt() {
         "{text}"
     );
     assert!(text.contains("NOT_FOUND\r\n"), "{text}");
+}
+
+#[test]
+fn control_d_ends_the_interactive_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let Some(text) = typed(&server, "PING\n\x04") else { return };
+    assert!(text.ends_with("kvs> PONG\r\nkvs> \r\n"), "{text:?}");
+}
+
+/// The address of a server that answers one client's lines with these.
+fn scripted(replies: &'static [&'static str]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        for reply in replies {
+            lines.read_line(&mut String::new()).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    addr
+}
+
+#[test]
+fn a_dump_skips_removed_keys_and_refuses_other_replies() {
+    let addr = scripted(&["KEYS - a b\n", "NOT_FOUND\n", "VALUE 1\n"]).to_string();
+    assert_eq!(client(&["dump", "--addr", &addr]), printed("SET b 1\n"));
+    let addr = scripted(&["KEYS - a\n", "PONG\n"]).to_string();
+    let ran = client(&["dump", "--addr", &addr]);
+    assert!(ran.status == 1 && ran.stderr.contains("does not answer GET"), "{ran:?}");
 }
 
 /// An address at which nothing listens.

@@ -299,7 +299,6 @@ fn a_flipped_bit_loses_no_more_than_what_was_unsynced() {
     }
 }
 
-/// What is damaged while it is open is an error of that key alone.
 /// The copy of an old record is as durable as that record was, once the segment that held it
 /// is gone: whatever damages it is no torn tail.
 #[test]
@@ -337,6 +336,7 @@ fn a_flipped_bit_in_a_copy_loses_nothing_that_was_synced() {
     assert!(removals > 5, "{removals} removals");
 }
 
+/// What is damaged while it is open is an error of that key alone.
 #[test]
 fn a_damaged_value_is_an_error_of_its_key() {
     let parent = tempfile::tempdir().unwrap();
@@ -373,6 +373,30 @@ fn a_record_of_another_key_is_refused() {
     for key in ["a", "b"] {
         let error = store.get(key.to_owned()).unwrap_err();
         assert!(error.to_string().ends_with("the record has another key"), "{error}");
+    }
+}
+
+/// A damaged header, and records in each other's place.
+#[test]
+fn a_scan_finds_damage() {
+    for harm in [
+        |bytes: &mut Vec<u8>| bytes[37] ^= 1,
+        |bytes: &mut Vec<u8>| {
+            let (a, b) = (bytes[36..58].to_vec(), bytes[58..80].to_vec());
+            bytes[36..80].copy_from_slice(&[b, a].concat());
+        },
+    ] as [fn(&mut Vec<u8>); 2]
+    {
+        let parent = tempfile::tempdir().unwrap();
+        let store = KvStore::open_with(parent.path(), options()).unwrap();
+        store.set("a".to_owned(), "first".to_owned()).unwrap();
+        store.set("b".to_owned(), "other".to_owned()).unwrap();
+        let path = parent.path().join("00000001.kvs");
+        let mut bytes = fs::read(&path).unwrap();
+        harm(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let error = store.scan(None).unwrap_err();
+        assert!(matches!(error, KvsError::Corrupt { .. }), "{error:?}");
     }
 }
 

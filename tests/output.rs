@@ -41,6 +41,12 @@ fn output_to_a_full_disk_fails() {
         assert!(ran.status == 1 && ran.stderr.starts_with("error: cannot "), "{ran:?}");
         assert!(ran.stderr.contains("\ncaused by: "), "{ran:?}");
     }
+    for program in [env!("CARGO_BIN_EXE_kvs-client"), env!("CARGO_BIN_EXE_kvs-server")] {
+        let full = Stdio::from(File::create("/dev/full").unwrap());
+        let ran: Ran = Command::new(program).arg("--help").stdout(full).output().unwrap().into();
+        let message = "error: cannot write to stdout";
+        assert!(ran.status == 1 && ran.stderr.starts_with(message), "{ran:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! may go again while the store recovers.
 //!
 //! The disk is simulated ([`simulation`]); its files say what they do not
-//! simulate. `tests/damage.rs` and `tests/faults.rs` have the rest.
+//! simulate. `tests/damage.rs`, `tests/faults.rs` and `tests/full_disk.rs` have the rest.
 
 mod simulation;
 

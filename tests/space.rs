@@ -247,3 +247,17 @@ fn an_embedder_needs_no_maintenance() {
         }
     }
 }
+
+#[test]
+fn a_reserve_shrinks_with_the_longest_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = KvStore::open_with(directory.path(), small(4096)).unwrap();
+    let reserve = || fs::metadata(directory.path().join("reserve.kvs")).unwrap().len();
+    let set = |nth: u32| store.set(format!("key{}", nth % 20), "v".repeat(100)).unwrap();
+    store.set("long".to_owned(), "v".repeat(300_000)).unwrap();
+    (0..3_000).for_each(set);
+    assert!(reserve() >= 300_000, "{}", reserve());
+    store.remove("long".to_owned()).unwrap();
+    (0..10_000).for_each(set);
+    assert!(reserve() <= 2 * (4096 + 512 + 4096), "{}", reserve());
+}

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
 use super::*;
 
@@ -163,16 +164,15 @@ fn vanished_peers_without_unsent_replies_are_noticed_within_minutes() {
 }
 
 #[test]
-fn probe_an_option_of_no_socket_fails() {
+fn an_option_of_no_socket_fails() {
     assert!(set_option(-1, KEEPALIVE[0]).is_err());
 }
 
+/// `accept` on a socket that does not listen fails, as for a connection that was lost.
 #[test]
-fn probe_a_lost_connection_concerns_no_other() {
+fn a_lost_connection_concerns_no_other() {
     let (mut clients, peers) = clients(1);
-    let stream =
-        std::net::TcpStream::from(std::os::fd::OwnedFd::from(peers[0].try_clone().unwrap()));
-    let no_listener = TcpListener::from(std::os::fd::OwnedFd::from(stream));
+    let no_listener = TcpListener::from(OwnedFd::from(peers[0].try_clone().unwrap()));
     clients.accept(&no_listener, &mut Counters::default());
     assert!(clients.paused_until.is_none());
     assert_eq!(clients.all().len(), 1);

@@ -326,3 +326,31 @@ fn departed_clients_leave_nothing() {
     assert!(stats.contains(" clients_accepted=501 "));
     served.stop().unwrap();
 }
+
+#[test]
+fn bind_listens_or_names_the_address() {
+    let bind = |address| {
+        let engine = Box::new(MemoryEngine::new(Controls::default()));
+        KvsServer::bind(engine, address, ServerOptions::default())
+    };
+    let server = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = server.local_addr();
+    assert!(format!("{server:?}").contains(&address.to_string()));
+    let thread = std::thread::spawn(move || server.run(Stop::never()));
+    let mut client = crate::KvsClient::connect(address).unwrap();
+    client.ping().unwrap();
+    client.shutdown().unwrap();
+    thread.join().unwrap().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = bind(address).err().unwrap();
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+}
+
+#[test]
+fn a_client_is_read_whatever_an_option_says() {
+    let served = serve(ServerOptions { read_bytes_max: 0, ..ServerOptions::default() });
+    let mut client = served.connect();
+    assert_eq!(ask(&mut client, "PING"), "PONG\n");
+    served.stop().unwrap();
+}

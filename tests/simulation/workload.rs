@@ -16,6 +16,14 @@ const KEYS: u64 = 24;
 /// Housekeeping steps that are always enough to finish.
 const MAINTAIN_STEPS_MAX: u32 = 1_000;
 
+/// Options of a store with the smallest segments.
+pub fn tiny() -> Options {
+    let mut options = Options::default();
+    options.segment_bytes = 512;
+    options.compact_threshold_bytes = 4096;
+    options
+}
+
 /// How a store ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

@@ -133,3 +133,17 @@ fn may_pass(error: &KvsError) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_closed_stdout_is_no_failure() {
+        let error = || io::Error::from(ErrorKind::BrokenPipe);
+        let stdout = Failure::from(stdout_error(error()));
+        assert!(stdout.status == 0 && stdout.text.is_empty());
+        let socket = Failure::from(KvsError::io("cannot read from 127.0.0.1:4000")(error()));
+        assert!(socket.status == 1 && socket.text.starts_with("error: cannot read from "));
+    }
+}

@@ -52,8 +52,10 @@ fn reads_and_writes_go_on_until_all_is_done() {
     assert_eq!(bytes, *b"\x000123456\x07\x07");
 }
 
-struct Probe;
-impl FsFile for Probe {
+/// A file that writes nothing, and reports no error.
+struct Stuck;
+
+impl FsFile for Stuck {
     fn len(&self) -> io::Result<u64> {
         Ok(0)
     }
@@ -72,13 +74,14 @@ impl FsFile for Probe {
 }
 
 #[test]
-fn probe_a_write_of_nothing_is_an_error() {
-    let (written, result) = write_full(&Probe, b"bytes", 0);
+fn a_write_of_nothing_is_an_error() {
+    let (written, result) = write_full(&Stuck, b"bytes", 0);
     assert_eq!((written, result.unwrap_err().kind()), (0, io::ErrorKind::WriteZero));
 }
 
+/// A handle that `O_PATH` made cannot be locked.
 #[test]
-fn probe_a_lock_may_fail() {
+fn a_lock_may_fail() {
     let parent = tempfile::tempdir().unwrap();
     const O_PATH: i32 = 0o10000000;
     let handle = OpenOptions::new().read(true).custom_flags(O_PATH).open(parent.path()).unwrap();

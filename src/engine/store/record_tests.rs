@@ -133,7 +133,7 @@ fn zeros_are_not_a_record() {
 }
 
 #[test]
-fn probe_an_unknown_kind_is_refused() {
+fn an_unknown_kind_is_refused() {
     let mut bytes = a_record();
     bytes[8] = 5;
     let crc = crc32c(9, &bytes[4..RECORD_HEADER_BYTES]);
