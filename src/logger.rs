@@ -103,14 +103,14 @@ pub fn is_writable(out: &impl AsRawFd) -> bool {
 /// Writes a message that a peer, or a lasting error, can cause again and again, unless
 /// its level had too many of them in this second.
 pub fn write_limited(level: Level, message: fmt::Arguments<'_>) {
-    if is_shown(level) && take(&LIMITS[level as usize], since_1970().as_secs()) {
+    if is_shown(level) && is_within_limit(&LIMITS[level as usize], since_1970().as_secs()) {
         write(level, message);
     }
 }
 
 /// Counts a message. Returns false if there were too many in this second. Threads that
 /// begin a second together may exceed the limit.
-fn take((last, count): &Limit, second: u64) -> bool {
+fn is_within_limit((last, count): &Limit, second: u64) -> bool {
     if last.swap(second, Relaxed) != second {
         count.store(0, Relaxed);
     }

@@ -43,7 +43,7 @@ fn a_full_pipe_drops_messages_and_counts_them() {
 #[test]
 fn messages_are_limited_per_second() {
     let limit = Limit::default();
-    let count = |second| (0..99).filter(|_| take(&limit, second)).count() as u32;
+    let count = |second| (0..99).filter(|_| is_within_limit(&limit, second)).count() as u32;
     assert_eq!(count(7), LIMITED_MAX);
     assert_eq!(count(7), 0);
     assert_eq!(count(8), LIMITED_MAX);

@@ -37,8 +37,11 @@ pub struct Job<F, D> {
 }
 
 impl<F: FsFile, D: FsDir> Job<F, D> {
-    /// Does the job. `remove` removes one file. An error of it is passed on with its code;
-    /// others of a removal have none.
+    /// Does the job. `remove` removes one file.
+    ///
+    /// An error of the system in looking for or removing a file keeps its code: nothing else
+    /// has changed, and the job may be tried again. An error without a code is fatal: the
+    /// directory was moved, or its fsync after a removal failed.
     pub fn run(self, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         let (directory, path) = &self.directory;
         self.sync_files.iter().try_for_each(|file| file.sync())?;
@@ -50,7 +53,7 @@ impl<F: FsFile, D: FsDir> Job<F, D> {
                 return Err(io::Error::other("the directory was moved or replaced"));
             }
             match remove(file) {
-                // An earlier try removed it and then failed to fsync the directory.
+                // An earlier try removed it, and then failed at a later file.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed?,
             }

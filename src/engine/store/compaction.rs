@@ -16,9 +16,10 @@
 //! The bound on disk use: cleaning a log of `2 * live` bytes copies `live` bytes, and
 //! `live` more are written meanwhile. So the segments never have more than `3 * live`
 //! bytes, two thresholds and six segments, plus the largest batch
-//! (`disk_use_stays_within_the_bound`). The reserve is not included: at most twice
-//! the longest segment and a little more. If the disk is slower than the writers, up to eight segments that
-//! wait for an fsync, and eight that wait for their removal, are not included either.
+//! (`disk_use_stays_within_the_bound`). The reserve is not included: at most twice the
+//! longest segment and a little more (`a_reserve_shrinks_with_the_longest_segment`). If the
+//! disk is slower than the writers, up to eight segments that wait for an fsync, and eight
+//! that wait for their removal, are not included either.
 //!
 //! Not here: how records reach the disk ([`log`](super::log)).
 //!
@@ -184,10 +185,9 @@ impl<D: Fs> Inner<D> {
             None => (self.log.reader(number, READ_BYTES)?, SEGMENT_HEADER_BYTES as u32),
         };
         if start == len {
+            let end = Location { segment: number, offset: start, len: 0 };
             let reason = format!("{live} live bytes of the segment were not found");
-            return Err(self
-                .log
-                .corrupt(Location { segment: number, offset: start, len: 0 }, reason));
+            return Err(self.log.corrupt(end, reason));
         }
         let mut offset = start;
         let copied = self.copy_live(&mut reader, number, &mut offset);

@@ -4,8 +4,8 @@
 //! the live pairs as `SET` lines, and reports what was lost. Neither changes
 //! anything. They need only read permission.
 //!
-//! Export takes from the log what recovery would: a torn tail was never durable, so it
-//! is left out and is no loss. After corruption it takes every intact record. A key
+//! Export takes from the log what recovery would: a torn tail belongs to the last commit,
+//! which was interrupted, so it is left out and is no loss. After corruption it takes every intact record. A key
 //! whose newest record was lost has its previous value, or none.
 //!
 //! Not here: what to do about damage. The person who reads the output decides.

@@ -358,19 +358,21 @@ impl<D: Fs> Inner<D> {
             self.log.run_background()?;
             return Ok(true);
         }
-        if is_idle {
-            // Others may need the descriptors.
-            self.log.close_files(0);
+        let awaits_removal = self.log.cleaned_count() > 0 && !self.log.is_retry_pending();
+        if !is_idle {
+            return Ok(awaits_removal);
         }
-        if is_idle && self.log.checkpointed < self.log.end() {
-            if self.log.synced < self.log.end() {
-                self.log.is_sync_due = true;
-                self.log.start_background();
-                return Ok(true);
-            }
+        // Others may need the descriptors.
+        self.log.close_files(0);
+        if self.log.synced < self.log.end() && self.log.checkpointed < self.log.end() {
+            self.log.is_sync_due = true;
+            self.log.start_background();
+            return Ok(true);
+        }
+        if self.log.checkpointed < self.log.end() {
             self.log.write_checkpoint()?;
         }
-        Ok(self.log.cleaned_count() > 0 && !self.log.is_retry_pending())
+        Ok(awaits_removal)
     }
 }
 

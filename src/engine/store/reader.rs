@@ -321,11 +321,8 @@ fn walk_records<F: FsFile>(
         see(offset as u32, Finding::Unused)?;
     }
     let follows = stated == offset && next_salt == next.map(|next| next.salt);
-    Ok(match next_salt {
-        _ if next.is_some() && !follows && (is_intact || next_salt.is_some()) => {
-            SegmentEnd::OtherNext(next_salt)
-        }
-        Some(salt) => SegmentEnd::Next(salt),
-        None => SegmentEnd::Unknown,
-    })
+    if next.is_some() && !follows && (is_intact || next_salt.is_some()) {
+        return Ok(SegmentEnd::OtherNext(next_salt));
+    }
+    Ok(next_salt.map_or(SegmentEnd::Unknown, SegmentEnd::Next))
 }

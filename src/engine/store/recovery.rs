@@ -60,13 +60,13 @@ pub(super) struct Replay<F> {
     /// Everything before this position is known to be on disk.
     synced: Position,
     /// The newest segment that a `Cleaned` record names.
-    pub(super) cleaned: u32,
+    cleaned: u32,
     /// Whether the last record is a `Checkpoint` of all that is before it.
     is_checkpointed: bool,
     /// The offset of the last record, if it is the `Checkpoint` that ends a full segment.
     end_of_segment: Option<u32>,
     /// The first error in the log: where it is, and what is wrong.
-    pub(super) error: Option<(Position, String)>,
+    error: Option<(Position, String)>,
     /// What shows that the error is no torn tail.
     evidence: Option<String>,
 }
@@ -183,7 +183,8 @@ impl<F: FsFile> Replay<F> {
         // A segment is removed only after the `Cleaned` record that names it is on disk. So
         // a record that is the first to name the missing segments was on disk.
         let oldest = self.segments.front().map_or(0, |oldest| oldest.number);
-        let removed = |number: u32| self.cleaned + 1 < oldest && oldest <= number.saturating_add(1);
+        let is_before = |number: u32| number.saturating_add(1) < oldest;
+        let removed = |number: u32| is_before(self.cleaned) && !is_before(number);
         let is_evidence = match (finding, &self.error) {
             (Finding::Record(record), Some((error, _))) => {
                 record.synced
